@@ -1,0 +1,149 @@
+"""Every error a caller can get. One class per fact; the text says what, which value, which limit, what to do.
+
+StreamkitError
+├── RequestError                 the caller's: HTTP 400 with an AWS error code
+│   ├── SerializationError           SerializationException
+│   ├── UnknownOperation             UnknownOperationException
+│   ├── NotImplementedHere           NotImplementedException: in AWS's model, not in streamkit yet
+│   ├── MissingAuthentication        MissingAuthenticationTokenException
+│   ├── IncompleteSignature          IncompleteSignatureException
+│   ├── SignatureMismatch            InvalidSignatureException
+│   ├── UnrecognizedClient           UnrecognizedClientException
+│   ├── ValidationError              ValidationException
+│   ├── InvalidArgument              InvalidArgumentException
+│   ├── ResourceNotFound             ResourceNotFoundException
+│   ├── ResourceInUse                ResourceInUseException
+│   ├── LimitExceeded                LimitExceededException
+│   ├── ExpiredIterator              ExpiredIteratorException
+│   ├── ExpiredNextToken             ExpiredNextTokenException
+│   └── ThroughputExceeded           ProvisionedThroughputExceededException
+├── ServerError                  ours or the machine's: HTTP 500 or 503
+│   ├── StorageUnavailable           the disk refused; nothing was acknowledged
+│   └── DamagedLog                   bytes on disk are not what was written
+└── UsageError                   a setting or a call that cannot be right; raised before anything happens
+    └── DataDirectoryInUse
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamkitError(Exception):
+    """Anything streamkit raises on purpose."""
+
+    code: ClassVar[str] = "InternalFailure"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(StreamkitError):
+    """The request cannot be served as it is. It changed nothing."""
+
+    status = 400
+
+
+class SerializationError(RequestError):
+    code = "SerializationException"
+
+
+class UnknownOperation(RequestError):
+    code = "UnknownOperationException"
+
+
+class NotImplementedHere(RequestError):
+    code = "NotImplementedException"
+    status = 501
+
+
+class MissingAuthentication(RequestError):
+    code = "MissingAuthenticationTokenException"
+
+
+class IncompleteSignature(RequestError):
+    code = "IncompleteSignatureException"
+
+
+class SignatureMismatch(RequestError):
+    code = "InvalidSignatureException"
+
+
+class UnrecognizedClient(RequestError):
+    code = "UnrecognizedClientException"
+
+
+class ValidationError(RequestError):
+    code = "ValidationException"
+
+
+class InvalidArgument(RequestError):
+    code = "InvalidArgumentException"
+
+
+class ResourceNotFound(RequestError):
+    code = "ResourceNotFoundException"
+
+
+class ResourceInUse(RequestError):
+    code = "ResourceInUseException"
+
+
+class LimitExceeded(RequestError):
+    code = "LimitExceededException"
+
+
+class ExpiredIterator(RequestError):
+    code = "ExpiredIteratorException"
+
+
+class ExpiredNextToken(RequestError):
+    code = "ExpiredNextTokenException"
+
+
+class ThroughputExceeded(RequestError):
+    code = "ProvisionedThroughputExceededException"
+
+
+class ServerError(StreamkitError):
+    """The request may be right, and could not be served. Repeating it is safe where the operation is."""
+
+
+class StorageUnavailable(ServerError):
+    """A write or a sync failed (disk full, I/O error). Nothing of the failed commit was acknowledged.
+
+    Whether its records are found later is not promised: a client that repeats the put may see them twice, as with AWS.
+    """
+
+    code = "ServiceUnavailable"
+    status = 503
+
+
+class DamagedLog(ServerError):
+    """Bytes in a segment are not what was written. What follows them stays readable, from `next_offset` on."""
+
+    def __init__(self, path: str, position: int, why: str, next_offset: int | None = None) -> None:
+        onward = "" if next_offset is None else f"; reading can go on at offset {next_offset}"
+        super().__init__(f"{path} is damaged at byte {position}: {why}{onward}")
+        self.path = path
+        self.position = position
+        self.why = why
+        self.next_offset = next_offset
+
+
+class UsageError(StreamkitError):
+    """A setting or an argument that cannot be right."""
+
+    code = "UsageError"
+    status = 400
+
+
+class DataDirectoryInUse(UsageError):
+    """Another process holds the data directory."""
+
+    def __init__(self, path: str, holder: str) -> None:
+        super().__init__(
+            f"{path} is in use by {holder}; stop it, connect to its endpoint instead, or name another directory"
+        )

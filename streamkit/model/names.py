@@ -1,0 +1,65 @@
+"""Who owns a thing and what it is called: scopes, names, ARNs."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple, NewType
+
+StreamId = NewType("StreamId", str)
+"""One incarnation of a stream: 32 hex digits. A stream deleted and created again under its name gets another."""
+
+STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+ACCOUNT_ID: Final = re.compile(r"\d{12}")
+_STREAM_ARN: Final = re.compile(r"arn:aws[^:]*:kinesis:([^:]*):(\d{12}):stream/([a-zA-Z0-9_.-]{1,128})")
+_CONSUMER_ARN: Final = re.compile(
+    r"(arn:aws[^:]*:kinesis:[^:]*:\d{12}:stream/[a-zA-Z0-9_.-]{1,128})/consumer/([a-zA-Z0-9_.-]{1,128}):(\d+)"
+)
+
+
+class Scope(NamedTuple):
+    """What keeps two users apart: an account in a region. A stream's name is unique within one."""
+
+    account: str
+    region: str
+
+
+class StreamArn(NamedTuple):
+    scope: Scope
+    name: str
+
+    def __str__(self) -> str:
+        return f"arn:aws:kinesis:{self.scope.region}:{self.scope.account}:stream/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> StreamArn | None:
+        """Returns None where the text is no stream ARN; the caller knows which error that is."""
+        match = _STREAM_ARN.fullmatch(text)
+        return cls(Scope(match[2], match[1]), match[3]) if match else None
+
+
+class ConsumerArn(NamedTuple):
+    stream: StreamArn
+    name: str
+    created_s: int
+
+    def __str__(self) -> str:
+        return f"{self.stream}/consumer/{self.name}:{self.created_s}"
+
+    @classmethod
+    def parse(cls, text: str) -> ConsumerArn | None:
+        match = _CONSUMER_ARN.fullmatch(text)
+        if not match:
+            return None
+        stream = StreamArn.parse(match[1])
+        return cls(stream, match[2], int(match[3])) if stream else None
+
+
+def shard_id(index: int) -> str:
+    """`shardId-` and twelve digits, as AWS writes it."""
+    return f"shardId-{index:012d}"
+
+
+def shard_index(text: str) -> int | None:
+    """The number of a shard id, or None. AWS accepts any number of leading zeros, and the bare number."""
+    digits = text.removeprefix("shardId-")
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 12 else None
