@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -123,6 +124,20 @@ class RecordBatch:
             self.hash_keys,
             self.arrivals_ms,
         )
+
+    def cut_to(self, records_max: int, bytes_max: int, *, at_least: int = 0) -> tuple[RecordBatch, int]:
+        """As many records as both limits leave room for, but `at_least` that many; and their bytes, keys included."""
+        data, keys = self.data_offsets, self.key_offsets
+        base = data[self.start] + keys[self.start]
+
+        def size_to(row: int) -> int:
+            return int(data[row] + keys[row] - base)
+
+        stop = self.start + min(len(self), records_max)
+        if size_to(stop) > bytes_max:
+            stop = bisect_right(range(stop + 1), bytes_max, lo=self.start, key=size_to) - 1
+            stop = max(stop, self.start + at_least)
+        return self.slice(0, stop - self.start), size_to(stop)
 
     def partition_keys(self) -> list[str]:
         bounds = self.key_offsets[self.start : self.stop + 1].tolist()

@@ -67,5 +67,6 @@ HEADERS_TIMEOUT_MS: Final = 10_000  # from the first byte of a request to the en
 BODY_TIMEOUT_MS: Final = 30_000  # without progress on a body
 IDLE_TIMEOUT_MS: Final = 75_000  # between requests; SDKs keep connections for 60 s
 SEND_TIMEOUT_MS: Final = 30_000  # without the reader taking anything
+LINGER_TIMEOUT_MS: Final = 2_000  # after a refusal, for what the client is still sending
 WAIT_MS_MAX: Final = 20_000  # how long our own long read may wait
 JSON_DEPTH_MAX: Final = 64

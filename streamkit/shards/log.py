@@ -1,0 +1,472 @@
+"""The log of one stream on disk: what a round writes, and how records are found and read again.
+
+The event loop owns what is known (segments, spans, frame tables, bounds); the commit thread owns the file being
+written. They meet in `prepare`, `write` and `publish`, one round at a time, so there is no lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from streamkit.clock import Clock
+from streamkit.log import BYTES, PATH, POSITION
+from streamkit.model.batch import RecordBatch
+from streamkit.model.errors import DamagedLog, StorageUnavailable
+from streamkit.model.limits import HOUR_MS, SEGMENT_BYTES_MAX
+from streamkit.model.names import StreamId
+from streamkit.shards import frame
+from streamkit.shards.cache import SegmentCache
+from streamkit.shards.commit import CommitQueue, Group, Round, Runner
+from streamkit.shards.files import Files
+from streamkit.shards.frame import Damage
+from streamkit.shards.index import FrameTable, Place, ShardFrames
+from streamkit.shards.readers import Readers
+from streamkit.shards.segment import Scan, Segment, load_table, number_of, past_holes, path_of, scan
+from streamkit.shards.store import Appended, Bounds, Rows, Table
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How a log is written. `sync_rounds`: an append is acknowledged when it is on disk, not only handed to the
+    operating system."""
+
+    sync_rounds: bool = True
+    segment_bytes_max: int = SEGMENT_BYTES_MAX
+    segment_span_ms: int = HOUR_MS
+
+
+class _Written(NamedTuple):
+    group: Group
+    position: int
+    length: int
+    checksum: int
+
+
+class _Orders(NamedTuple):
+    """What the loop tells the commit thread with a round."""
+
+    next_offsets: dict[int, int]
+    seal: tuple[Segment, FrameTable] | None
+    sync: bool
+
+
+class _Outcome(NamedTuple):
+    """What a round did to the files."""
+
+    segment: Segment
+    frames: list[_Written]
+    size: int
+
+
+class _ShardSegments:
+    """The segments that hold records of one shard, in order."""
+
+    __slots__ = ("first_offsets", "next_offset", "segments")
+
+    def __init__(self, next_offset: int = 0) -> None:
+        self.segments: list[Segment] = []
+        self.first_offsets: list[int] = []
+        self.next_offset = next_offset
+
+    def add(self, segment: Segment, first_offset: int) -> None:
+        self.segments.append(segment)
+        self.first_offsets.append(first_offset)
+
+    def with_offset(self, offset: int) -> int:
+        return max(bisect_right(self.first_offsets, offset) - 1, 0)
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.first_offsets[0] if self.first_offsets else self.next_offset, self.next_offset)
+
+
+class _SegmentWriter:
+    """The segment being appended to. Used by the commit thread only, once the log is open."""
+
+    def __init__(self, files: Files, directory: Path, stream: StreamId) -> None:
+        self._files = files
+        self._directory = directory
+        self._stream = stream
+        self._segment: Segment | None = None
+        self._size = 0  # bytes that count; whatever lies behind them is cut before the next write
+        self._synced = 0
+        self._is_dirty = False
+
+    def resume(self, segment: Segment) -> None:
+        """Goes on behind a recovered segment's last frame."""
+        segment.file = self._files.append(segment.path)
+        self._segment = segment
+        self._size = self._synced = segment.size
+        self._is_dirty = self._files.size(segment.path) > segment.size
+
+    def write(self, round_: Round, orders: _Orders) -> _Outcome:
+        if self._is_dirty:
+            self._cut()
+        if self._segment is None:
+            self._files.make_directory(self._directory)
+            self._open(1, round_.arrived_at_ms)
+        elif orders.seal is not None and orders.seal[0] is self._segment:  # else a failed round opened the next already
+            self._seal(*orders.seal)
+            self._open(self._segment.number + 1, round_.arrived_at_ms)
+        segment = self._segment
+        assert segment is not None
+        assert segment.file is not None
+        buffers: list[bytes] = []
+        position = self._size
+        if not position:
+            seed = frame.seed_of(segment.seed, 0)
+            buffers += frame.encode_positions(seed, orders.next_offsets.items(), round_.arrived_at_ms)
+            position = sum(map(len, buffers))
+        frames = []
+        for group in round_.groups:
+            seed = frame.seed_of(segment.seed, position)
+            prefix, body = group.encode(seed, round_.arrived_at_ms, durable_position=self._synced)
+            buffers += (prefix, body)
+            length = len(prefix) + len(body)
+            frames.append(_Written(group, position, length, frame.checksum_of(prefix)))
+            position += length
+        self._is_dirty = True  # until we know better
+        segment.file.write(buffers)
+        if orders.sync:
+            segment.file.sync()
+            self._synced = position
+        self._size = position
+        self._is_dirty = False
+        return _Outcome(segment, frames, position)
+
+    def _cut(self) -> None:
+        """Takes back what a failed round left. After a failed sync the kernel may hold pages it will never write,
+        and says so only once: what counts is synced again here, and if that fails so does this round."""
+        assert self._segment is not None
+        assert self._segment.file is not None
+        self._segment.file.truncate(self._size)
+        self._segment.file.sync()
+        self._is_dirty = False
+
+    def _seal(self, segment: Segment, table: FrameTable) -> None:
+        assert segment.file is not None
+        segment.file.sync()
+        self._files.write_atomically(segment.index_path, table.encode())
+
+    def _open(self, number: int, now_ms: int) -> None:
+        segment = Segment(self._stream, path_of(self._directory, number), number, now_ms)
+        segment.file = self._files.append(segment.path)
+        self._segment = segment
+        self._size = self._synced = 0
+
+
+class DiskLog:
+    """See `streamkit.shards.store.StreamLog`; made by `DiskLogStore`."""
+
+    def __init__(
+        self,
+        stream: StreamId,
+        directory: Path,
+        *,
+        files: Files,
+        clock: Clock,
+        runner: Runner,
+        cache: SegmentCache,
+        settings: LogSettings,
+    ) -> None:
+        self._stream = stream
+        self._directory = directory
+        self._files = files
+        self._clock = clock
+        self._runner = runner
+        self._cache = cache
+        self._settings = settings
+        self._segments: list[Segment] = []
+        self._shards: dict[int, _ShardSegments] = {}
+        self._writer = _SegmentWriter(files, directory, stream)
+        self._queue = CommitQueue(self, clock, runner)
+        self._readers = Readers()
+        self._expired_before_ms = 0
+        self._sync_is_due = False
+        self._recover()
+
+    # -- StreamLog ---------------------------------------------------------------------------------------------------
+
+    def append(self, groups: Sequence[Rows | Table]) -> Appended:
+        return self._queue.append(groups)
+
+    def bounds(self, shard_index: int) -> Bounds:
+        shard = self._shards.get(shard_index)
+        return shard.bounds if shard is not None else Bounds(0, 0)
+
+    async def read(self, shard_index: int, offset: int, *, records_max: int, bytes_max: int) -> list[RecordBatch]:
+        batches: list[RecordBatch] = []
+        for next_batch in self._frames_from(shard_index, offset):
+            try:
+                batch = next_batch()
+            except DamagedLog:
+                if batches:  # give what there is; whoever goes on meets the damage at its place
+                    return batches
+                raise
+            if batches and batch.first_offset != batches[-1].next_offset:
+                return batches
+            batch, size = batch.cut_to(records_max, bytes_max, at_least=0 if batches else 1)
+            if not len(batch):
+                return batches
+            batches.append(batch)
+            records_max -= len(batch)
+            bytes_max -= size
+            if records_max <= 0 or bytes_max <= 0:
+                return batches
+        return batches
+
+    async def seek_time(self, shard_index: int, at_ms: int) -> int:
+        shard = self._shards.get(shard_index)
+        if shard is None:
+            return 0
+        from_segment = bisect_left(shard.segments, at_ms, key=lambda segment: segment.last_arrival_of(shard_index))
+        for segment in shard.segments[from_segment:]:
+            frames = self._table(segment).shards[shard_index]
+            index = frames.from_time(at_ms)
+            if index < len(frames):
+                return self._first_in_frame(segment, shard_index, frames.at(index), at_ms)
+        return shard.next_offset
+
+    async def wait(self, shard_index: int, offset: int) -> None:
+        if offset >= self.bounds(shard_index).next_offset:
+            await self._readers.wait(shard_index, offset)
+
+    def watch(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        return self._readers.watch(callback)
+
+    async def trim(self, before_ms: int) -> None:
+        self._expired_before_ms = before_ms
+        while len(self._segments) > 1 and self._segments[0].last_arrived_at_ms < before_ms:
+            segment = self._segments.pop(0)
+            for shard_index in segment.shards:
+                shard = self._shards[shard_index]
+                del shard.segments[0], shard.first_offsets[0]
+            self._cache.drop(segment)
+            self._files.remove(segment.path)
+            self._files.remove(segment.index_path)
+        if self._segments and self._is_expired(self._segments[-1]):
+            self._queue.kick()  # seals it; a later trim removes it
+
+    # -- Writer: see streamkit.shards.commit -------------------------------------------------------------------------
+
+    def next_offset(self, shard_index: int) -> int:
+        shard = self._shards.get(shard_index)
+        return shard.next_offset if shard is not None else 0
+
+    def prepare(self) -> _Orders:
+        next_offsets = {index: shard.next_offset for index, shard in self._shards.items()}
+        sync = self._settings.sync_rounds or self._sync_is_due
+        self._sync_is_due = False
+        active = self._segments[-1] if self._segments else None
+        if active is None or active.table is None or not active.shards:
+            return _Orders(next_offsets, None, sync)
+        is_full = active.size >= self._settings.segment_bytes_max
+        is_old = self._queue.last_arrived_at_ms - active.opened_at_ms >= self._settings.segment_span_ms
+        seal = (active, active.table) if is_full or is_old or self._is_expired(active) else None
+        return _Orders(next_offsets, seal, sync)
+
+    def write(self, round_: Round, prepared: _Orders) -> _Outcome:
+        return self._writer.write(round_, prepared)
+
+    def publish(self, round_: Round, written: _Outcome) -> None:
+        segment = written.segment
+        if segment is not (self._segments[-1] if self._segments else None):
+            self._turn_to(segment)
+        table = segment.table
+        assert table is not None
+        for group, position, length, checksum in written.frames:
+            index = group.shard.index
+            shard = self._shards.get(index)
+            if shard is None:
+                shard = self._shards[index] = _ShardSegments()
+            if index not in table.shards:
+                shard.add(segment, group.first_offset)
+            table.add(index, group.first_offset, group.count, round_.arrived_at_ms, position, length, checksum)
+            shard.next_offset = group.first_offset + group.count
+        segment.size = written.size
+        for index in {group.shard.index for group in round_.groups}:
+            self._readers.woken(index, self._shards[index].next_offset)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Finishes what was appended, and leaves an index so that the next start need not scan."""
+        await self._end("The log is closed.")
+        active = self._segments[-1] if self._segments else None
+        if active is not None and active.file is not None and active.table is not None:
+            active.file.sync()
+            self._files.write_atomically(active.index_path, active.table.encode())
+        self._forget()
+
+    async def delete(self) -> None:
+        await self._end("The stream was deleted.")
+        self._forget()
+        self._files.remove(self._directory)
+
+    def sync_soon(self) -> None:
+        """Makes durable what `sync_rounds=False` only handed to the operating system."""
+        self._sync_is_due = True
+        self._queue.kick()
+
+    async def _end(self, reason: str) -> None:
+        await self._queue.close(reason)
+        self._readers.fail(StorageUnavailable(reason))
+
+    def _forget(self) -> None:
+        for segment in self._segments:
+            if segment.table is not None:
+                segment.seal()
+            self._cache.drop(segment)
+        self._segments.clear()
+        self._shards.clear()
+
+    def _is_expired(self, segment: Segment) -> bool:
+        return 0 < segment.last_arrived_at_ms < self._expired_before_ms
+
+    # -- recovery ----------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        numbers = [number for name in self._files.names(self._directory) if (number := number_of(name)) is not None]
+        for number in numbers:
+            segment = Segment(self._stream, path_of(self._directory, number), number, 0)
+            self._admit(segment, is_last=number == numbers[-1])
+        if self._segments:
+            self._writer.resume(self._segments[-1])
+
+    def _admit(self, segment: Segment, *, is_last: bool) -> None:
+        """Takes in one segment of an earlier run: from its index where that is good, else by a scan."""
+        buffer = self._files.map(segment.path)
+        table = load_table(self._files, segment, buffer)
+        found = scan(buffer, segment.seed, table.covered_bytes if table else 0, table)
+        if table is not None:  # what the index covered was synced before it; the opening frame lies there, too
+            found.durable_position = max(found.durable_position, table.covered_bytes)
+            opening = scan(buffer[: _opening_bytes(buffer)], segment.seed)
+            found.positions, found.opened_at_ms = opening.positions, opening.opened_at_ms
+        segment.size = len(buffer)
+        if is_last:
+            found, segment.size = _without_torn_tail(found, buffer, segment)
+        for hole in found.holes:
+            _log.error("a segment is damaged: %s", hole.why, extra={PATH: str(segment.path), POSITION: hole.start})
+        segment.opened_at_ms = found.opened_at_ms
+        for index, next_offset in found.positions.items():
+            shard = self._shards.setdefault(index, _ShardSegments())
+            shard.next_offset = max(shard.next_offset, next_offset)
+        for index, frames in found.table.shards.items():
+            shard = self._shards.setdefault(index, _ShardSegments())
+            shard.add(segment, found.positions.get(index, 0) if found.opened_at_ms else frames.first_offsets[0])
+            shard.next_offset = frames.next_offset
+        for index, next_offset in past_holes(found, buffer).items():
+            shard = self._shards.setdefault(index, _ShardSegments())
+            shard.next_offset = max(shard.next_offset, next_offset)
+        self._segments.append(segment)
+        segment.summarize(found.table)
+        if is_last:
+            segment.table = found.table
+        self._queue.last_arrived_at_ms = max(self._queue.last_arrived_at_ms, segment.last_arrived_at_ms)
+
+    def _turn_to(self, segment: Segment) -> None:
+        """A round opened the next segment: the one before is sealed, and its table goes to the cache."""
+        if self._segments:
+            sealed = self._segments[-1]
+            self._cache.keep_table(sealed, sealed.seal())
+        segment.table = FrameTable()
+        self._segments.append(segment)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _frames_from(self, shard_index: int, offset: int) -> Iterator[Callable[[], RecordBatch]]:
+        """The frames from this offset on, the first cut to start there. Each is read when it is called for; that
+        raises DamagedLog where records are missing or broken, and says where reading can go on."""
+        shard = self._shards.get(shard_index)
+        if shard is None or offset >= shard.next_offset:
+            return
+        if shard.first_offsets:
+            offset = max(offset, shard.first_offsets[0])
+        for at in range(shard.with_offset(offset), len(shard.segments)):
+            segment = shard.segments[at]
+            frames = self._table(segment).shards[shard_index]
+            if offset < frames.first_offsets[0]:
+                yield partial(_raise, segment.damaged(0, "records are missing", frames.first_offsets[0]))
+            for index in range(frames.with_offset(offset), len(frames)):
+                onward = self._offset_after(shard, at, frames, index)
+                yield partial(self._cut_batch, segment, shard_index, frames.at(index), offset, onward)
+                offset = onward
+        if offset < shard.next_offset:
+            yield partial(_raise, self._segments[-1].damaged(0, "records are missing", shard.next_offset))
+
+    def _cut_batch(self, segment: Segment, shard_index: int, place: Place, offset: int, onward: int) -> RecordBatch:
+        batch = self._batch(segment, shard_index, place, onward)
+        if offset < batch.next_offset:
+            return batch.slice(offset - batch.first_offset, len(batch))
+        raise segment.damaged(place.position + place.length, "records are missing", onward)
+
+    def _table(self, segment: Segment) -> FrameTable:
+        return segment.table if segment.table is not None else self._cache.table(segment)
+
+    def _batch(self, segment: Segment, shard_index: int, place: Place, onward: int) -> RecordBatch:
+        """The frame as a batch, every byte of it checked."""
+        view = self._view(segment, place)
+        try:
+            header = frame.read_header(view, 0)
+            frame.check(view, header, frame.seed_of(segment.seed, place.position))
+            if (header.shard_index, header.first_offset) != (shard_index, place.first_offset):
+                raise Damage("another frame stands where the index says")
+        except Damage as damage:
+            raise segment.damaged(place.position, str(damage), onward) from None
+        return frame.batch_of(view, header)
+
+    def _view(self, segment: Segment, place: Place) -> memoryview:
+        """The segment being written is read by copies of frames, a sealed one through its map."""
+        if segment.file is not None:
+            return memoryview(segment.file.read(place.position, place.length))
+        return self._cache.map(segment)[place.position : place.position + place.length]
+
+    def _offset_after(self, shard: _ShardSegments, at: int, frames: ShardFrames, index: int) -> int:
+        """The first offset of the frame after this one; the next offset if it is the last."""
+        if index + 1 < len(frames):
+            return frames.first_offsets[index + 1]
+        return shard.first_offsets[at + 1] if at + 1 < len(shard.first_offsets) else shard.next_offset
+
+    def _first_in_frame(self, segment: Segment, shard_index: int, place: Place, at_ms: int) -> int:
+        try:
+            batch = self._batch(segment, shard_index, place, place.first_offset)
+        except DamagedLog:
+            return place.first_offset  # whoever reads there is told
+        if batch.arrivals_ms is None:
+            return place.first_offset
+        return place.first_offset + next(row for row, arrived in enumerate(batch.arrivals()) if arrived >= at_ms)
+
+
+def _raise(error: DamagedLog) -> RecordBatch:
+    raise error
+
+
+def _opening_bytes(buffer: memoryview) -> int:
+    try:
+        return frame.read_header(buffer, 0).length
+    except Damage:
+        return 0
+
+
+def _without_torn_tail(found: Scan, buffer: memoryview, segment: Segment) -> tuple[Scan, int]:
+    """Cuts what the last, unacknowledged round left half-written.
+
+    A hole at or behind the last durable position may be a write that a crash tore; frames behind it are of the same
+    round, or the hole would lie before a durable position. A hole before it is damage, and stays to be reported.
+    """
+    torn = next((hole for hole in found.holes if hole.start >= found.durable_position), None)
+    if torn is None:
+        return found, len(buffer)
+    _log.warning(
+        "cut a torn tail of %d bytes (%s)", len(buffer) - torn.start, torn.why,
+        extra={PATH: str(segment.path), POSITION: torn.start, BYTES: len(buffer) - torn.start},
+    )  # fmt: skip
+    return scan(buffer[: torn.start], segment.seed), torn.start
