@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, NewType
 StreamId = NewType("StreamId", str)
 """One incarnation of a stream: 32 hex digits. A stream deleted and created again under its name gets another."""
 
+SHARD_INDEX_MAX: Final = 2**31 - 1
 STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 ACCOUNT_ID: Final = re.compile(r"\d{12}")
 _STREAM_ARN: Final = re.compile(r"arn:aws[^:]*:kinesis:([^:]*):(\d{12}):stream/([a-zA-Z0-9_.-]{1,128})")
@@ -60,6 +61,9 @@ def shard_id(index: int) -> str:
 
 
 def shard_index(text: str) -> int | None:
-    """The number of a shard id, or None. AWS accepts any number of leading zeros, and the bare number."""
-    digits = text.removeprefix("shardId-")
-    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 12 else None
+    """The number of a shard id, or None. AWS reads what follows the first hyphen: `shardId-5` and `5` mean the same."""
+    digits = text.partition("-")[2] or text
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 12:
+        return None
+    index = int(digits)
+    return index if index <= SHARD_INDEX_MAX else None

@@ -1,0 +1,235 @@
+"""One stream at work: its state, its log, its router. The hot paths of puts and reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from streamkit.clock import Clock
+from streamkit.model.batch import RecordBatch
+from streamkit.model.errors import ResourceNotFound, ThroughputExceeded
+from streamkit.model.limits import FRAME_RECORDS_MAX, HOUR_MS
+from streamkit.model.names import shard_id as id_of
+from streamkit.shards.store import Appended, LogStore, Rows, Shard, StreamLog
+from streamkit.streams.routing import Router
+from streamkit.streams.state import ShardState, StreamState
+from streamkit.streams.throttle import ShardThrottle
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RATE_EXCEEDED: Final = "Rate exceeded for shard {shard} in stream {name} under account {account}."
+
+
+class Put(NamedTuple):
+    """A put under way: what was appended, and for each record that was, its group and its place in that.
+
+    `refused` has the rows that were left out because their shard is over its limit, with the shard's index.
+    """
+
+    appended: Appended | None
+    shards: list[Shard]
+    places: list[tuple[int, int]]
+    refused: dict[int, int]
+
+
+class Read(NamedTuple):
+    """What a read of a shard found. `next_offset` is None when the shard is closed and read to its end."""
+
+    batches: list[RecordBatch]
+    next_offset: int | None
+    behind_ms: int
+
+
+class Stream:
+    """Made by `Streams`. Puts need `is_ready`, or `await ready()` first."""
+
+    def __init__(self, state: StreamState, log_store: LogStore, clock: Clock, *, enforces_limits: bool) -> None:
+        self._log_store = log_store
+        self._clock = clock
+        self._enforces_limits = enforces_limits
+        self._throttles: dict[int, ShardThrottle] = {}
+        self._log: StreamLog | None = None
+        self._last_append: Appended | None = None
+        self._open: asyncio.Event | None = None  # set when a change of the shards is over; None while there is none
+        self._changed = asyncio.Event()  # set when the state is replaced, and replaced with it
+        self.changing = asyncio.Lock()
+        self.state = state
+        self.router = Router(state.open_shards)
+        self._by_index: dict[int, ShardState] = {}
+        self.replace(state)
+
+    def replace(self, state: StreamState) -> None:
+        """The stream as it is from now on; the state was stored before."""
+        self.state = state
+        self.router = Router(state.open_shards)
+        self._by_index = {shard.index: shard for shard in state.shards}
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # -- being there -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a put can be made without waiting."""
+        return self._open is None and self._log is not None and self.state.status in ("ACTIVE", "UPDATING")
+
+    async def ready(self) -> None:
+        """Returns when puts and reads can be made; raises ResourceNotFound while the stream is being made or deleted,
+        as AWS answers puts then."""
+        while self._open is not None:
+            await self._open.wait()
+        if self.state.status not in ("ACTIVE", "UPDATING"):
+            raise self.not_found()
+        if self._log is None:
+            self._log = await self._log_store.open(self.state.id)
+
+    @property
+    def log(self) -> StreamLog:
+        assert self._log is not None, "ready() was not awaited"
+        return self._log
+
+    def not_found(self) -> ResourceNotFound:
+        return ResourceNotFound(f"Stream {self.state.name} under account {self.state.account} not found.")
+
+    @contextmanager
+    def holding_puts(self) -> Iterator[None]:
+        """Puts wait while this is entered; they go on with the router that is there afterwards."""
+        self._open = asyncio.Event()
+        try:
+            yield
+        finally:
+            self._open.set()
+            self._open = None
+
+    async def settled(self) -> None:
+        """Returns when every put that was made is durable or refused."""
+        if self._last_append is not None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._last_append.then(lambda _: done.set_result(None))
+            await done
+
+    # -- puts --------------------------------------------------------------------------------------------------------
+
+    def put_one(self, key: bytes, value: bytes, hash_key: bytes | None = None) -> tuple[Shard, Appended]:
+        """Appends one record. Raises ThroughputExceeded where its shard is over its limit and limits are enforced."""
+        router = self.router
+        shard = router.shards[router.slot_of(key, hash_key)]
+        if self._enforces_limits and not self._admits_write(shard.index, len(key) + len(value)):
+            raise ThroughputExceeded(self.rate_exceeded(shard.index))
+        rows = Rows(shard, [key], [value], None if hash_key is None else [hash_key])
+        appended = self._last_append = self.log.append([rows])
+        return shard, appended
+
+    def put(self, keys: list[bytes], values: list[bytes], hash_keys: Sequence[bytes | None] | None = None) -> Put:
+        """Appends records, in order, all in one commit; those over their shard's limit are left out and named."""
+        refused: dict[int, int] = {}
+        if self._enforces_limits:
+            refused = self._refused(keys, values, hash_keys)
+        if refused:
+            kept = [row for row in range(len(keys)) if row not in refused]
+            keys, values = [keys[row] for row in kept], [values[row] for row in kept]
+            hash_keys = None if hash_keys is None else [hash_keys[row] for row in kept]
+        if not keys:
+            return Put(None, [], [], refused)
+        groups, places = self.router.route(keys, values, hash_keys)
+        appended = self._last_append = self.log.append(groups)
+        return Put(appended, [group.shard for group in groups], places, refused)
+
+    async def put_table(self, keys: pa.Array, data: pa.Array) -> int:
+        """Appends two binary columns; returns the count when all rows are durable.
+
+        Rows of one shard keep their order. A table of more than 65,536 rows takes several commits, each all or
+        nothing, and is routed while the disk writes. Limits on throughput are not enforced.
+        """
+        appended: Appended | None = None
+        for start in range(0, len(keys), FRAME_RECORDS_MAX):
+            await self.ready()
+            before = appended
+            groups = self.router.route_table(keys.slice(start, FRAME_RECORDS_MAX), data.slice(start, FRAME_RECORDS_MAX))
+            appended = self._last_append = self.log.append(groups)
+            if before is not None:  # two windows under way at most: one on disk, one waiting
+                await before.wait()
+        if appended is not None:
+            await appended.wait()
+        return len(keys)
+
+    def rate_exceeded(self, shard_index: int) -> str:
+        return RATE_EXCEEDED.format(shard=id_of(shard_index), name=self.state.name, account=self.state.account)
+
+    # -- reads -------------------------------------------------------------------------------------------------------
+
+    def shard(self, index: int) -> ShardState | None:
+        """A shard that can still be read: an open one, or a closed one within the retention."""
+        shard = self._by_index.get(index)
+        return None if shard is None or self.has_expired(shard) else shard
+
+    def has_expired(self, shard: ShardState) -> bool:
+        return shard.closed_at_ms is not None and shard.closed_at_ms < self.horizon_ms
+
+    @property
+    def horizon_ms(self) -> int:
+        """What arrived before this cannot be read any more."""
+        return self._clock.now_ms() - self.state.retention_hours * HOUR_MS
+
+    async def first_offset(self, shard_index: int) -> int:
+        """The trim horizon: exactly the first record within the retention."""
+        return await self.log.seek_time(shard_index, self.horizon_ms)
+
+    async def read(self, shard: ShardState, offset: int, *, records_max: int, bytes_max: int) -> Read:
+        """Records from `offset`, or from the trim horizon if that is later."""
+        throttle = self._throttle(shard.index) if self._enforces_limits else None
+        now_ms = self._clock.now_ms()
+        if throttle is not None and not throttle.admits_read(now_ms):
+            raise ThroughputExceeded(self.rate_exceeded(shard.index))
+        log = self.log
+        offset = max(offset, await self.first_offset(shard.index))
+        batches = await log.read(shard.index, offset, records_max=records_max, bytes_max=bytes_max)
+        next_offset: int | None = batches[-1].next_offset if batches else offset
+        is_at_tip = next_offset is None or next_offset >= log.bounds(shard.index).next_offset
+        behind_ms = 0 if is_at_tip or not batches else max(now_ms - batches[-1].last_arrived_at_ms, 0)
+        if throttle is not None:
+            throttle.read(sum(batch.data_bytes for batch in batches))
+        if shard.end_offset is not None and next_offset is not None and next_offset >= shard.end_offset:
+            next_offset = None
+        return Read(batches, next_offset, behind_ms)
+
+    async def wait(self, shard: ShardState, offset: int) -> None:
+        """Returns when the shard has a record at `offset` or after, or when the stream's shards may have changed."""
+        waiting = [
+            asyncio.ensure_future(self.log.wait(shard.index, offset)),
+            asyncio.ensure_future(self._changed.wait()),
+        ]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def watch(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        return self.log.watch(callback)
+
+    # -- limits ------------------------------------------------------------------------------------------------------
+
+    def _throttle(self, shard_index: int) -> ShardThrottle:
+        throttle = self._throttles.get(shard_index)
+        if throttle is None:
+            throttle = self._throttles[shard_index] = ShardThrottle(self._clock.now_ms())
+        return throttle
+
+    def _admits_write(self, shard_index: int, size_bytes: int) -> bool:
+        return self._throttle(shard_index).admits_write(size_bytes, self._clock.now_ms())
+
+    def _refused(
+        self, keys: list[bytes], values: list[bytes], hash_keys: Sequence[bytes | None] | None
+    ) -> dict[int, int]:
+        """The records over their shard's limit: row to shard index."""
+        refused = {}
+        for row, (key, value) in enumerate(zip(keys, values, strict=True)):
+            slot = self.router.slot_of(key, hash_keys[row] if hash_keys else None)
+            index = self.router.shards[slot].index
+            if not self._admits_write(index, len(key) + len(value)):
+                refused[row] = index
+        return refused
