@@ -69,6 +69,10 @@ class Counter(_Metric):
             labels = ("other",) * len(self.labels)
         values[labels] = values.get(labels, 0) + amount
 
+    def set(self, amount: float, *labels: str) -> None:
+        """For what is counted elsewhere."""
+        self._values[labels] = amount
+
     def value(self, *labels: str) -> float:
         return self._values.get(labels, 0)
 
@@ -83,9 +87,6 @@ class Counter(_Metric):
 
 class Gauge(Counter):
     kind = "gauge"
-
-    def set(self, amount: float, *labels: str) -> None:
-        self._values[labels] = amount
 
 
 class Histogram(_Metric):

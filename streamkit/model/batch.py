@@ -151,6 +151,12 @@ class RecordBatch:
         data = self.data
         return [data[a:b] for a, b in itertools.pairwise(bounds)]
 
+    def digests(self) -> list[bytes] | None:
+        """The hash keys, 16 bytes each, where the batch has any that was explicit."""
+        if self.hash_keys is None:
+            return None
+        return [bytes(self.hash_keys[16 * row : 16 * row + 16]) for row in range(self.start, self.stop)]
+
     def arrivals(self) -> list[int]:
         """Arrival times, one a record, in epoch milliseconds."""
         if self.arrivals_ms is not None:

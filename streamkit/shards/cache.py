@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from streamkit.model.limits import INDEX_BYTES_MAX, MAPPED_BYTES_MAX
 from streamkit.shards.files import Files
 from streamkit.shards.index import FrameTable
-from streamkit.shards.segment import Segment, load_table, scan
+from streamkit.shards.segment import Segment, covers, load_index, scan
 
 V = TypeVar("V")
 
@@ -63,7 +63,8 @@ class SegmentCache:
     def table(self, segment: Segment) -> FrameTable:
         def make() -> tuple[FrameTable, int]:
             buffer = self.map(segment)
-            table = load_table(self._files, segment, buffer) or scan(buffer, segment.seed).table
+            index = load_index(self._files, segment)
+            table = index if covers(index, buffer) else scan(buffer, segment.seed).table
             return table, table.memory_bytes
 
         return self._tables.get(segment, make)

@@ -124,7 +124,7 @@ class Group:
 class Round:
     """What one write and one sync make durable."""
 
-    __slots__ = ("arrived_at_ms", "callbacks", "groups", "open_groups", "size_bytes")
+    __slots__ = ("arrived_at_ms", "callbacks", "error", "groups", "is_done", "open_groups", "size_bytes")
 
     def __init__(self) -> None:
         self.groups: list[Group] = []
@@ -132,6 +132,8 @@ class Round:
         self.callbacks: list[Callback] = []
         self.size_bytes = 0
         self.arrived_at_ms = 0
+        self.is_done = False
+        self.error: BaseException | None = None
 
     def add_rows(self, rows: Rows) -> tuple[Group, int]:
         group = self.open_groups.get(rows.shard.index)
@@ -171,7 +173,10 @@ class _Append:
         self._places = places
 
     def then(self, callback: Callback) -> None:
-        self._round.callbacks.append(callback)
+        if self._round.is_done:
+            asyncio.get_running_loop().call_soon(callback, self._round.error)
+        else:
+            self._round.callbacks.append(callback)
 
     def placed(self, index: int) -> Placed:
         group, row = self._places[index]
@@ -282,7 +287,8 @@ class CommitQueue:
         if error is None:
             self._writer.publish(round_, written)
         else:
-            error = _as_storage_error(error)
+            error = round_.error = _as_storage_error(error)
+        round_.is_done = True
         if self._pending.groups:  # the disk goes on while we answer
             self._start()
         for callback in round_.callbacks:

@@ -80,11 +80,19 @@ class DiskLogStore:
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.gather(*(log.close() for log in self._logs.values()))
+        closed = await asyncio.gather(*(log.close() for log in self._logs.values()), return_exceptions=True)
         self._logs.clear()
         self._runner.close()
+        for error in closed:  # after all of them had their turn
+            if error is not None:
+                raise error
 
     def _sync_all(self) -> None:
         for log in self._logs.values():
             log.sync_soon()
         self._timer = self._clock.call_later(SYNC_INTERVAL_MS, self._sync_all)
+
+
+def open_store(directory: Path, *, clock: Clock, durability: Durability) -> DiskLogStore:
+    """For the entry-point group `streamkit.log_stores`."""
+    return DiskLogStore(directory, clock=clock, durability=durability)

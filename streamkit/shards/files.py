@@ -93,10 +93,11 @@ class DiskFiles:
     """The machine's file system."""
 
     def make_directory(self, path: Path) -> None:
-        if not path.is_dir():
+        if not path.parent.is_dir():
             self.make_directory(path.parent)
-            path.mkdir(exist_ok=True)
-            _sync_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        # Also where it was there: whoever made it may have failed, or died, before its name was on disk.
+        _sync_directory(path.parent)
 
     def names(self, path: Path) -> list[str]:
         try:
@@ -108,10 +109,13 @@ class DiskFiles:
         return path.stat().st_size
 
     def append(self, path: Path) -> AppendFile:
-        is_new = not path.exists()
         file = _DiskAppendFile(path)
-        if is_new:
+        try:
+            # Also where it was there: whoever made it may have failed, or died, before its name was on disk.
             _sync_directory(path.parent)
+        except OSError:
+            file.close()
+            raise
         return file
 
     def map(self, path: Path) -> memoryview:

@@ -158,6 +158,17 @@ def read_header(buffer: Buffer, position: int) -> Header:
     return Header(length, checksum, *fields[:-1])
 
 
+def length_of(header: Header) -> int:
+    """The length that the header's other fields add up to."""
+    count, flags = header.records_count, header.flags
+    if flags & POSITIONS:
+        size = HEADER_BYTES + 4 * (count + count % 2) + 8 * count
+    else:
+        per_record = 8 + (8 if flags & ARRIVALS else 0) + (16 if flags & HASH_KEYS else 0)
+        size = HEADER_BYTES + per_record * count + 8 + header.key_bytes + header.data_bytes
+    return size + -size % 8
+
+
 def checksum_of(prefix: bytes) -> int:
     """The checksum in the first buffer of an encoded frame."""
     checksum: int = _PREFIX.unpack(prefix)[2]

@@ -15,9 +15,8 @@ from typing import Final, NamedTuple
 import xxhash
 
 _MAGIC: Final = b"SKX1"
-_HEAD: Final = struct.Struct(
-    "<4sIQQQ"
-)  # magic, shards, covered bytes, checksum of the last frame, checksum of the rest
+_PREFIX: Final = struct.Struct("<4sQ")  # magic, checksum of all that follows
+_HEAD: Final = struct.Struct("<IQQ")  # shards, covered bytes, checksum of the last frame
 _SHARD: Final = struct.Struct("<IIqq")  # shard index, frames, next offset, last arrival
 _FRAME_BYTES: Final = 8 + 8 + 4 + 4
 
@@ -61,6 +60,10 @@ class ShardFrames:
         """The index of the last frame that starts at or before this offset; the first frame if none does."""
         return max(bisect_right(self.first_offsets, offset) - 1, 0)
 
+    def after(self, position: int) -> Place:
+        """The first frame behind this position; there must be one."""
+        return self.at(bisect_right(self.positions, position))
+
     def from_time(self, at_ms: int) -> int:
         """The index of the first frame with a record that arrived at or after this time; `len` if there is none."""
         return bisect_left(self.arrivals_ms, at_ms)
@@ -90,27 +93,27 @@ class FrameTable:
     def memory_bytes(self) -> int:
         return sum(_FRAME_BYTES * len(frames) + 500 for frames in self.shards.values())
 
-    def encode(self) -> bytes:
-        parts: list[bytes] = []
+    def encode(self, seed: int) -> bytes:
+        """The table as a file of its own. The seed is the segment's, so that no other's index is taken for it."""
+        parts = [_HEAD.pack(len(self.shards), self.covered_bytes, self.last_checksum)]
         for shard, frames in sorted(self.shards.items()):
             parts.append(_SHARD.pack(shard, len(frames), frames.next_offset, frames.last_arrived_at_ms))
             parts += (column.tobytes() for column in _columns(frames))
         rest = b"".join(parts)
-        head = (len(self.shards), self.covered_bytes, self.last_checksum, xxhash.xxh3_64_intdigest(rest))
-        return _HEAD.pack(_MAGIC, *head) + rest
+        return _PREFIX.pack(_MAGIC, xxhash.xxh3_64_intdigest(rest, seed)) + rest
 
     @classmethod
-    def decode(cls, data: bytes) -> FrameTable | None:
+    def decode(cls, data: bytes, seed: int) -> FrameTable | None:
         """None where the bytes are no whole index: then the segment is scanned."""
-        if len(data) < _HEAD.size:
+        if len(data) < _PREFIX.size + _HEAD.size:
             return None
-        magic, shards_count, covered_bytes, last_checksum, checksum = _HEAD.unpack_from(data)
-        rest = memoryview(data)[_HEAD.size :]
-        if magic != _MAGIC or xxhash.xxh3_64_intdigest(rest) != checksum:
+        magic, checksum = _PREFIX.unpack_from(data)
+        rest = memoryview(data)[_PREFIX.size :]
+        if magic != _MAGIC or xxhash.xxh3_64_intdigest(rest, seed) != checksum:
             return None
         table = cls()
-        table.covered_bytes, table.last_checksum = covered_bytes, last_checksum
-        at = 0
+        shards_count, table.covered_bytes, table.last_checksum = _HEAD.unpack_from(rest)
+        at = _HEAD.size
         for _ in range(shards_count):
             shard, frames_count, next_offset, last_arrived_at_ms = _SHARD.unpack_from(rest, at)
             at += _SHARD.size

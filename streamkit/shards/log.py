@@ -27,10 +27,11 @@ from streamkit.shards.files import Files
 from streamkit.shards.frame import Damage
 from streamkit.shards.index import FrameTable, Place, ShardFrames
 from streamkit.shards.readers import Readers
-from streamkit.shards.segment import Scan, Segment, load_table, number_of, past_holes, path_of, scan
+from streamkit.shards.segment import UNHEARD, Scan, Segment, covers, load_index, number_of, past_holes, path_of, scan
 from streamkit.shards.store import Appended, Bounds, Rows, Table
 
 _log = logging.getLogger(__name__)
+_NO_FRAMES = ShardFrames()  # of a shard whose frames were damaged while the log was open
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +70,33 @@ class _Outcome(NamedTuple):
 class _ShardSegments:
     """The segments that hold records of one shard, in order."""
 
-    __slots__ = ("first_offsets", "next_offset", "segments")
+    __slots__ = ("first_offset", "first_offsets", "next_offset", "segments")
 
-    def __init__(self, next_offset: int = 0) -> None:
+    def __init__(self, next_offset: int) -> None:
         self.segments: list[Segment] = []
         self.first_offsets: list[int] = []
+        # Before the first of `first_offsets` where damage took what lay there: its readers must be told.
+        self.first_offset = next_offset
         self.next_offset = next_offset
 
     def add(self, segment: Segment, first_offset: int) -> None:
         self.segments.append(segment)
         self.first_offsets.append(first_offset)
 
+    def drop_first(self) -> None:
+        del self.segments[0], self.first_offsets[0]
+        self.first_offset = self.first_offsets[0] if self.first_offsets else self.next_offset
+
     def with_offset(self, offset: int) -> int:
         return max(bisect_right(self.first_offsets, offset) - 1, 0)
 
+    def end_of(self, at: int) -> int:
+        """The offset after the last record of segment `at`."""
+        return self.first_offsets[at + 1] if at + 1 < len(self.first_offsets) else self.next_offset
+
     @property
     def bounds(self) -> Bounds:
-        return Bounds(self.first_offsets[0] if self.first_offsets else self.next_offset, self.next_offset)
+        return Bounds(self.first_offset, self.next_offset)
 
 
 class _SegmentWriter:
@@ -100,9 +111,15 @@ class _SegmentWriter:
         self._synced = 0
         self._is_dirty = False
 
-    def resume(self, segment: Segment) -> None:
-        """Goes on behind a recovered segment's last frame."""
+    def resume(self, segment: Segment, *, is_synced: bool) -> None:
+        """Goes on behind a recovered segment's last frame.
+
+        What a killed process wrote may lie in the page cache only. It is synced before anybody reads it, or a loss of
+        power could take back what was read, and its offsets would be given again.
+        """
         segment.file = self._files.append(segment.path)
+        if not is_synced:
+            segment.file.sync()
         self._segment = segment
         self._size = self._synced = segment.size
         self._is_dirty = self._files.size(segment.path) > segment.size
@@ -154,7 +171,13 @@ class _SegmentWriter:
     def _seal(self, segment: Segment, table: FrameTable) -> None:
         assert segment.file is not None
         segment.file.sync()
-        self._files.write_atomically(segment.index_path, table.encode())
+        self._files.write_atomically(segment.index_path, table.encode(segment.seed))
+
+    def close(self) -> None:
+        """Also closes a segment that a failed round has opened and no round has written yet."""
+        if self._segment is not None and self._segment.file is not None:
+            self._segment.file.close()
+            self._segment.file = None
 
     def _open(self, number: int, now_ms: int) -> None:
         segment = Segment(self._stream, path_of(self._directory, number), number, now_ms)
@@ -186,6 +209,7 @@ class DiskLog:
         self._settings = settings
         self._segments: list[Segment] = []
         self._shards: dict[int, _ShardSegments] = {}
+        self._unheard_offset = 0  # where shards begin that nothing is known of: behind what damage may have taken
         self._writer = _SegmentWriter(files, directory, stream)
         self._queue = CommitQueue(self, clock, runner)
         self._readers = Readers()
@@ -200,9 +224,10 @@ class DiskLog:
 
     def bounds(self, shard_index: int) -> Bounds:
         shard = self._shards.get(shard_index)
-        return shard.bounds if shard is not None else Bounds(0, 0)
+        return shard.bounds if shard is not None else Bounds(self._unheard_offset, self._unheard_offset)
 
     async def read(self, shard_index: int, offset: int, *, records_max: int, bytes_max: int) -> list[RecordBatch]:
+        self._readers.check()
         batches: list[RecordBatch] = []
         for next_batch in self._frames_from(shard_index, offset):
             try:
@@ -224,12 +249,13 @@ class DiskLog:
         return batches
 
     async def seek_time(self, shard_index: int, at_ms: int) -> int:
+        self._readers.check()
         shard = self._shards.get(shard_index)
         if shard is None:
-            return 0
+            return self._unheard_offset
         from_segment = bisect_left(shard.segments, at_ms, key=lambda segment: segment.last_arrival_of(shard_index))
         for segment in shard.segments[from_segment:]:
-            frames = self._table(segment).shards[shard_index]
+            frames = self._table(segment).shards.get(shard_index, _NO_FRAMES)
             index = frames.from_time(at_ms)
             if index < len(frames):
                 return self._first_in_frame(segment, shard_index, frames.at(index), at_ms)
@@ -247,11 +273,10 @@ class DiskLog:
         while len(self._segments) > 1 and self._segments[0].last_arrived_at_ms < before_ms:
             segment = self._segments.pop(0)
             for shard_index in segment.shards:
-                shard = self._shards[shard_index]
-                del shard.segments[0], shard.first_offsets[0]
+                self._shards[shard_index].drop_first()
             self._cache.drop(segment)
+            self._files.remove(segment.index_path)  # first: nobody would look for it afterwards
             self._files.remove(segment.path)
-            self._files.remove(segment.index_path)
         if self._segments and self._is_expired(self._segments[-1]):
             self._queue.kick()  # seals it; a later trim removes it
 
@@ -259,7 +284,7 @@ class DiskLog:
 
     def next_offset(self, shard_index: int) -> int:
         shard = self._shards.get(shard_index)
-        return shard.next_offset if shard is not None else 0
+        return shard.next_offset if shard is not None else self._unheard_offset
 
     def prepare(self) -> _Orders:
         next_offsets = {index: shard.next_offset for index, shard in self._shards.items()}
@@ -286,12 +311,13 @@ class DiskLog:
             index = group.shard.index
             shard = self._shards.get(index)
             if shard is None:
-                shard = self._shards[index] = _ShardSegments()
+                shard = self._shards[index] = _ShardSegments(group.first_offset)
             if index not in table.shards:
                 shard.add(segment, group.first_offset)
             table.add(index, group.first_offset, group.count, round_.arrived_at_ms, position, length, checksum)
             shard.next_offset = group.first_offset + group.count
         segment.size = written.size
+        segment.opened_at_ms = segment.opened_at_ms or round_.arrived_at_ms  # it was empty when it was recovered
         for index in {group.shard.index for group in round_.groups}:
             self._readers.woken(index, self._shards[index].next_offset)
 
@@ -301,10 +327,12 @@ class DiskLog:
         """Finishes what was appended, and leaves an index so that the next start need not scan."""
         await self._end("The log is closed.")
         active = self._segments[-1] if self._segments else None
-        if active is not None and active.file is not None and active.table is not None:
-            active.file.sync()
-            self._files.write_atomically(active.index_path, active.table.encode())
-        self._forget()
+        try:
+            if active is not None and active.file is not None and active.table is not None:
+                active.file.sync()
+                self._leave_index(active, active.table)
+        finally:
+            self._forget()
 
     async def delete(self) -> None:
         await self._end("The stream was deleted.")
@@ -320,7 +348,14 @@ class DiskLog:
         await self._queue.close(reason)
         self._readers.fail(StorageUnavailable(reason))
 
+    def _leave_index(self, segment: Segment, table: FrameTable) -> None:
+        try:
+            self._files.write_atomically(segment.index_path, table.encode(segment.seed))
+        except OSError as error:  # it is only a cache
+            _log.warning("no index was left, the next start scans: %s", error, extra={PATH: str(segment.index_path)})
+
     def _forget(self) -> None:
+        self._writer.close()
         for segment in self._segments:
             if segment.table is not None:
                 segment.seal()
@@ -338,39 +373,54 @@ class DiskLog:
         for number in numbers:
             segment = Segment(self._stream, path_of(self._directory, number), number, 0)
             self._admit(segment, is_last=number == numbers[-1])
-        if self._segments:
-            self._writer.resume(self._segments[-1])
 
     def _admit(self, segment: Segment, *, is_last: bool) -> None:
         """Takes in one segment of an earlier run: from its index where that is good, else by a scan."""
         buffer = self._files.map(segment.path)
-        table = load_table(self._files, segment, buffer)
-        found = scan(buffer, segment.seed, table.covered_bytes if table else 0, table)
-        if table is not None:  # what the index covered was synced before it; the opening frame lies there, too
-            found.durable_position = max(found.durable_position, table.covered_bytes)
-            opening = scan(buffer[: _opening_bytes(buffer)], segment.seed)
-            found.positions, found.opened_at_ms = opening.positions, opening.opened_at_ms
+        index = load_index(self._files, segment)
+        if covers(index, buffer):
+            found = scan(buffer, segment.seed, index.covered_bytes, index)
+            found.durable_position = max(found.durable_position, index.covered_bytes)  # it was synced before the index
+            found.positions, found.opened_at_ms = _opening(buffer, segment)
+        else:
+            found = scan(buffer, segment.seed)
         segment.size = len(buffer)
         if is_last:
             found, segment.size = _without_torn_tail(found, buffer, segment)
         for hole in found.holes:
             _log.error("a segment is damaged: %s", hole.why, extra={PATH: str(segment.path), POSITION: hole.start})
         segment.opened_at_ms = found.opened_at_ms
-        for index, next_offset in found.positions.items():
-            shard = self._shards.setdefault(index, _ShardSegments())
-            shard.next_offset = max(shard.next_offset, next_offset)
-        for index, frames in found.table.shards.items():
-            shard = self._shards.setdefault(index, _ShardSegments())
-            shard.add(segment, found.positions.get(index, 0) if found.opened_at_ms else frames.first_offsets[0])
-            shard.next_offset = frames.next_offset
-        for index, next_offset in past_holes(found, buffer).items():
-            shard = self._shards.setdefault(index, _ShardSegments())
-            shard.next_offset = max(shard.next_offset, next_offset)
+        self._admit_shards(segment, found)
+        self._pass_over_lost(segment, found, buffer, index)
         self._segments.append(segment)
         segment.summarize(found.table)
+        self._queue.last_arrived_at_ms = max(self._queue.last_arrived_at_ms, segment.last_arrived_at_ms)
         if is_last:
             segment.table = found.table
-        self._queue.last_arrived_at_ms = max(self._queue.last_arrived_at_ms, segment.last_arrived_at_ms)
+            is_synced = index is not None and index.covered_bytes == len(buffer)
+            self._writer.resume(segment, is_synced=is_synced)
+
+    def _admit_shards(self, segment: Segment, found: Scan) -> None:
+        for index, next_offset in found.positions.items():  # better than what damaged segments before made us guess
+            self._shards.setdefault(index, _ShardSegments(next_offset)).next_offset = next_offset
+        for index, frames in found.table.shards.items():
+            first_offset = found.positions.get(index, 0) if found.opened_at_ms else frames.first_offsets[0]
+            shard = self._shards.setdefault(index, _ShardSegments(first_offset))
+            shard.add(segment, first_offset)
+            shard.next_offset = frames.next_offset
+
+    def _pass_over_lost(self, segment: Segment, found: Scan, buffer: memoryview, index: FrameTable | None) -> None:
+        """Moves next offsets behind all that this segment may have held, as its damage or a newer index shows."""
+        known = {shard_index: shard.next_offset for shard_index, shard in self._shards.items()}
+        past = past_holes(found, buffer, {**known, UNHEARD: self._unheard_offset})
+        self._unheard_offset = past.pop(UNHEARD)
+        for shard_index, frames in index.shards.items() if index is not None else ():
+            if frames.next_offset > past.get(shard_index, 0):
+                past[shard_index] = frames.next_offset
+                _log.error("the end of a segment is gone", extra={PATH: str(segment.path), POSITION: segment.size})
+        for shard_index, next_offset in past.items():
+            shard = self._shards.setdefault(shard_index, _ShardSegments(found.positions.get(shard_index, 0)))
+            shard.next_offset = next_offset
 
     def _turn_to(self, segment: Segment) -> None:
         """A round opened the next segment: the one before is sealed, and its table goes to the cache."""
@@ -386,21 +436,24 @@ class DiskLog:
         """The frames from this offset on, the first cut to start there. Each is read when it is called for; that
         raises DamagedLog where records are missing or broken, and says where reading can go on."""
         shard = self._shards.get(shard_index)
-        if shard is None or offset >= shard.next_offset:
+        if shard is None:
             return
-        if shard.first_offsets:
-            offset = max(offset, shard.first_offsets[0])
+        offset = max(offset, shard.first_offset)
         for at in range(shard.with_offset(offset), len(shard.segments)):
+            if offset >= shard.next_offset:
+                return
             segment = shard.segments[at]
-            frames = self._table(segment).shards[shard_index]
-            if offset < frames.first_offsets[0]:
-                yield partial(_raise, segment.damaged(0, "records are missing", frames.first_offsets[0]))
+            frames = self._table(segment).shards.get(shard_index, _NO_FRAMES)
+            start = frames.first_offsets[0] if frames else shard.end_of(at)
+            if offset < start:
+                yield partial(_raise, segment.damaged(0, "records are missing", start))
             for index in range(frames.with_offset(offset), len(frames)):
-                onward = self._offset_after(shard, at, frames, index)
+                onward = frames.first_offsets[index + 1] if index + 1 < len(frames) else shard.end_of(at)
                 yield partial(self._cut_batch, segment, shard_index, frames.at(index), offset, onward)
                 offset = onward
         if offset < shard.next_offset:
-            yield partial(_raise, self._segments[-1].damaged(0, "records are missing", shard.next_offset))
+            last = self._segments[-1]
+            yield partial(_raise, last.damaged(last.size, "records are missing", shard.next_offset))
 
     def _cut_batch(self, segment: Segment, shard_index: int, place: Place, offset: int, onward: int) -> RecordBatch:
         batch = self._batch(segment, shard_index, place, onward)
@@ -429,12 +482,6 @@ class DiskLog:
             return memoryview(segment.file.read(place.position, place.length))
         return self._cache.map(segment)[place.position : place.position + place.length]
 
-    def _offset_after(self, shard: _ShardSegments, at: int, frames: ShardFrames, index: int) -> int:
-        """The first offset of the frame after this one; the next offset if it is the last."""
-        if index + 1 < len(frames):
-            return frames.first_offsets[index + 1]
-        return shard.first_offsets[at + 1] if at + 1 < len(shard.first_offsets) else shard.next_offset
-
     def _first_in_frame(self, segment: Segment, shard_index: int, place: Place, at_ms: int) -> int:
         try:
             batch = self._batch(segment, shard_index, place, place.first_offset)
@@ -449,11 +496,15 @@ def _raise(error: DamagedLog) -> RecordBatch:
     raise error
 
 
-def _opening_bytes(buffer: memoryview) -> int:
+def _opening(buffer: memoryview, segment: Segment) -> tuple[dict[int, int], int]:
+    """What the frame says that opens a segment: next offsets, and when; nothing where it is damaged."""
     try:
-        return frame.read_header(buffer, 0).length
-    except Damage:
-        return 0
+        header = frame.read_header(buffer, 0)
+        frame.check(buffer, header, frame.seed_of(segment.seed, 0))
+    except Damage as damage:
+        _log.error("a segment is damaged: %s", damage, extra={PATH: str(segment.path), POSITION: 0})
+        return {}, 0
+    return frame.positions_of(buffer[: header.length], header), header.arrived_at_ms
 
 
 def _without_torn_tail(found: Scan, buffer: memoryview, segment: Segment) -> tuple[Scan, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import dropwhile
+from pathlib import Path
 
 from streamkit.clock import Clock
 from streamkit.model.batch import RecordBatch
@@ -37,6 +38,7 @@ class MemoryLog:
         return Bounds(batches[0].first_offset if batches else next_offset, next_offset)
 
     async def read(self, shard_index: int, offset: int, *, records_max: int, bytes_max: int) -> list[RecordBatch]:
+        self._readers.check()
         found: list[RecordBatch] = []
         batches = self._batches.get(shard_index, [])
         for batch in dropwhile(lambda batch: batch.next_offset <= offset, batches):
@@ -50,6 +52,7 @@ class MemoryLog:
         return found
 
     async def seek_time(self, shard_index: int, at_ms: int) -> int:
+        self._readers.check()
         for batch in self._batches.get(shard_index, []):
             if batch.arrived_at_ms >= at_ms:
                 return batch.first_offset
@@ -115,6 +118,11 @@ class MemoryLogStore:
             await log.close("The log is closed.")
         self._logs.clear()
         self._runner.close()
+
+
+def open_store(directory: Path, *, clock: Clock, durability: str) -> MemoryLogStore:
+    """For the entry-point group `streamkit.log_stores`. The directory's control store outlives the records."""
+    return MemoryLogStore(clock=clock)
 
 
 def _batch(group: Group, arrived_at_ms: int) -> RecordBatch:

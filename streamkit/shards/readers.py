@@ -12,8 +12,15 @@ class Readers:
     def __init__(self) -> None:
         self._waiting: dict[int, list[tuple[int, asyncio.Future[None]]]] = {}
         self._watching: list[Callable[[int], None]] = []
+        self._gone: BaseException | None = None
+
+    def check(self) -> None:
+        """Raises what `fail` was given: a log that is gone must not look like one that is empty."""
+        if self._gone is not None:
+            raise self._gone
 
     async def wait(self, shard_index: int, offset: int) -> None:
+        self.check()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (offset, future)
         waiting = self._waiting.setdefault(shard_index, [])
@@ -41,6 +48,7 @@ class Readers:
 
     def fail(self, error: BaseException) -> None:
         """The log is gone: nobody waits any longer."""
+        self._gone = error
         for _, future in _flat(self._waiting.values()):
             if not future.done():
                 future.set_exception(error)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 from streamkit.model.errors import DamagedLog
 from streamkit.model.limits import KIB
 from streamkit.shards import frame
 from streamkit.shards.files import AppendFile, Files
-from streamkit.shards.frame import Buffer, Damage
+from streamkit.shards.frame import Buffer, Damage, Header
 from streamkit.shards.index import FrameTable
 
 SUFFIX: Final = ".seg"
@@ -151,55 +151,81 @@ def scan(buffer: Buffer, segment_seed: int, start: int = 0, table: FrameTable | 
     return found
 
 
-def load_table(files: Files, segment: Segment, buffer: Buffer) -> FrameTable | None:
-    """The stored index, if it is whole and fits these bytes: its last frame must be where it says."""
+def load_index(files: Files, segment: Segment) -> FrameTable | None:
+    """The stored index, if there is a whole one. It may not fit the segment: see `covers`."""
     try:
-        table = FrameTable.decode(bytes(files.map(segment.index_path)))
+        return FrameTable.decode(bytes(files.map(segment.index_path)), segment.seed)
     except FileNotFoundError:
         return None
+
+
+def covers(table: FrameTable | None, buffer: memoryview) -> TypeGuard[FrameTable]:
+    """Whether an index fits these bytes: its last frame must be where it says."""
     if table is None or table.covered_bytes > len(buffer):
-        return None
+        return False
     last = max(
         ((frames.positions[-1], frames.lengths[-1]) for frames in table.shards.values() if len(frames)), default=None
     )
     if last is None:
-        return None
+        return False
     try:
         header = frame.read_header(buffer, last[0])
     except Damage:
-        return None
-    fits = header.checksum == table.last_checksum and last[0] + header.length == table.covered_bytes
-    return table if fits else None
+        return False
+    return header.checksum == table.last_checksum and last[0] + header.length == table.covered_bytes
 
 
-def past_holes(found: Scan, buffer: memoryview) -> dict[int, int]:
-    """For shards that a hole may have taken the last records from: an offset that was surely never given.
+UNHEARD: Final = -1
+"""Stands for all shards nothing is known of, among next offsets."""
 
-    Offsets are never given twice, also when the frame that used them can no longer be read. The hole's first header
-    is believed if it goes on where its shard stopped; otherwise any shard may have lost as many records as would fit.
+
+def past_holes(found: Scan, buffer: memoryview, next_offsets: dict[int, int]) -> dict[int, int]:
+    """Next offsets that were surely never given, although holes may have taken the last records of some shards.
+
+    Offsets are never given twice, also when the frame that used them can no longer be read. What is left of a frame's
+    header is believed where its sizes add up and it goes on where its shard stopped. Only its shard may be wrong then,
+    so every shard that stopped at that offset moves on. Otherwise any shard may have lost as many records as would fit.
     """
-    next_offsets = dict(found.positions)
-    next_offsets.update((index, frames.next_offset) for index, frames in found.table.shards.items())
-    past: dict[int, int] = {}
+    past = dict(next_offsets)
     for hole in found.holes:
-        ended = [
-            index
-            for index in next_offsets
-            if index not in found.table.shards or found.table.shards[index].positions[-1] < hole.start
-        ]
-        records_max = (hole.end - hole.start) // 8  # a record takes two int32 at least
-        try:
-            header = frame.read_header(buffer, hole.start)
-        except Damage:
-            header = None
-        if header and header.records_count <= records_max:
-            index, first = header.shard_index, header.first_offset
-            if next_offsets.get(index, 0) == first:
-                if index in ended or index not in next_offsets:
-                    past[index] = first + header.records_count
-                continue
-        past.update((index, next_offsets[index] + records_max) for index in ended)
+        ended = [index for index in past if not _goes_on(found.table, index, hole)]
+        position = hole.start
+        while (header := _plausible_header(found.table, past, buffer, position, hole)) is not None:
+            if not header.flags & frame.POSITIONS:
+                for index in [index for index in ended if past[index] == header.first_offset]:
+                    past[index] += header.records_count
+            position += header.length
+        for index in ended:
+            past[index] += (hole.end - position) // 8  # a record takes two int32 at least
     return past
+
+
+def _goes_on(table: FrameTable, shard_index: int, hole: Hole) -> bool:
+    """Whether a frame of the shard lies behind the hole."""
+    frames = table.shards.get(shard_index)
+    return frames is not None and frames.positions[-1] > hole.start
+
+
+def _plausible_header(
+    table: FrameTable, next_offsets: dict[int, int], buffer: memoryview, position: int, hole: Hole
+) -> Header | None:
+    if position >= hole.end:
+        return None
+    try:
+        header = frame.read_header(buffer, position)
+    except Damage:
+        return None
+    if position + header.length > hole.end or frame.length_of(header) != header.length:
+        return None
+    index = header.shard_index
+    if header.flags & frame.POSITIONS:
+        is_plausible = position == 0
+    elif _goes_on(table, index, hole):
+        following = table.shards[index].after(position)
+        is_plausible = header.first_offset + header.records_count <= following.first_offset
+    else:
+        is_plausible = header.first_offset == next_offsets.get(index, next_offsets[UNHEARD])
+    return header if is_plausible else None
 
 
 def _next_frame(view: memoryview, position: int, segment_seed: int) -> int:

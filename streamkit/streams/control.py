@@ -90,11 +90,6 @@ class ControlStore:
     def all_checkpoints(self) -> list[Checkpoint]:
         return [Checkpoint(*row) for row in self._db.execute("select * from checkpoints")]
 
-    def delete_everything(self) -> None:
-        with self._transaction():
-            self._db.execute("delete from streams")
-            self._db.execute("delete from checkpoints")
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:

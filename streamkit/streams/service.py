@@ -103,6 +103,10 @@ class Streams:
             raise rules.stream_not_found(scope, name)
         return stream
 
+    def named(self, scope: Scope) -> Mapping[str, Stream]:
+        """The streams of a scope by name."""
+        return self._streams.get(scope, {})
+
     def by_id(self, stream: StreamId) -> Stream | None:
         return self._by_id.get(stream)
 
@@ -186,6 +190,14 @@ class Streams:
             pending = Pending(self._clock.now_ms() + delay_ms)
             self._save(stream, msgspec.structs.replace(state, status="DELETING", pending=pending))
         await self._settle_when_due(stream)
+
+    async def delete_all(self) -> None:
+        """Removes every stream at once, whatever its state."""
+        for stream in self.all():
+            async with stream.changing:
+                if self._by_id.get(stream.state.id) is stream:
+                    stream.replace(msgspec.structs.replace(stream.state, status="DELETING"))
+                    await self._remove(stream)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 

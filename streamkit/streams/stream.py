@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -43,6 +43,14 @@ class Read(NamedTuple):
     behind_ms: int
 
 
+class AnyRead(NamedTuple):
+    """What a read of several shards found. `ended`: shards that are closed and were read to their end."""
+
+    batches: list[RecordBatch]
+    ended: list[int]
+    behind_ms: int
+
+
 class Stream:
     """Made by `Streams`. Puts need `is_ready`, or `await ready()` first."""
 
@@ -53,8 +61,9 @@ class Stream:
         self._throttles: dict[int, ShardThrottle] = {}
         self._log: StreamLog | None = None
         self._last_append: Appended | None = None
+        self.records_put = 0  # since the process started
         self._open: asyncio.Event | None = None  # set when a change of the shards is over; None while there is none
-        self._changed = asyncio.Event()  # set when the state is replaced, and replaced with it
+        self._on_change: list[Callable[[], None]] = []
         self.changing = asyncio.Lock()
         self.state = state
         self.router = Router(state.open_shards)
@@ -66,8 +75,8 @@ class Stream:
         self.state = state
         self.router = Router(state.open_shards)
         self._by_index = {shard.index: shard for shard in state.shards}
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for callback in tuple(self._on_change):
+            callback()
 
     # -- being there -------------------------------------------------------------------------------------------------
 
@@ -121,6 +130,7 @@ class Stream:
             raise ThroughputExceeded(self.rate_exceeded(shard.index))
         rows = Rows(shard, [key], [value], None if hash_key is None else [hash_key])
         appended = self._last_append = self.log.append([rows])
+        self.records_put += 1
         return shard, appended
 
     def put(self, keys: list[bytes], values: list[bytes], hash_keys: Sequence[bytes | None] | None = None) -> Put:
@@ -136,6 +146,7 @@ class Stream:
             return Put(None, [], [], refused)
         groups, places = self.router.route(keys, values, hash_keys)
         appended = self._last_append = self.log.append(groups)
+        self.records_put += len(keys)
         return Put(appended, [group.shard for group in groups], places, refused)
 
     async def put_table(self, keys: pa.Array, data: pa.Array) -> int:
@@ -154,6 +165,7 @@ class Stream:
                 await before.wait()
         if appended is not None:
             await appended.wait()
+        self.records_put += len(keys)
         return len(keys)
 
     def rate_exceeded(self, shard_index: int) -> str:
@@ -178,6 +190,13 @@ class Stream:
         """The trim horizon: exactly the first record within the retention."""
         return await self.log.seek_time(shard_index, self.horizon_ms)
 
+    async def seek(self, shard_index: int, at_ms: int | None) -> int:
+        """The offset of the first record that arrived at or after this time; of the tip for None."""
+        await self.ready()
+        if at_ms is None:
+            return self.log.bounds(shard_index).next_offset
+        return await self.log.seek_time(shard_index, at_ms)
+
     async def read(self, shard: ShardState, offset: int, *, records_max: int, bytes_max: int) -> Read:
         """Records from `offset`, or from the trim horizon if that is later."""
         throttle = self._throttle(shard.index) if self._enforces_limits else None
@@ -196,20 +215,53 @@ class Stream:
             next_offset = None
         return Read(batches, next_offset, behind_ms)
 
-    async def wait(self, shard: ShardState, offset: int) -> None:
-        """Returns when the shard has a record at `offset` or after, or when the stream's shards may have changed."""
-        waiting = [
-            asyncio.ensure_future(self.log.wait(shard.index, offset)),
-            asyncio.ensure_future(self._changed.wait()),
-        ]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for future in waiting:
-                future.cancel()
+    async def wait_any(self, offsets: Mapping[int, int], wait_ms: float) -> None:
+        """Returns when one of the shards has a record at its offset or after it, when the stream's shards change, or
+        when the time is over."""
+        log = self.log
+        if any(offset < log.bounds(index).next_offset for index, offset in offsets.items()):
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def watch(self, callback: Callable[[int], None]) -> Callable[[], None]:
-        return self.log.watch(callback)
+        def wake(shard_index: int | None = None) -> None:
+            if not woken.done() and (shard_index is None or shard_index in offsets):
+                woken.set_result(None)
+
+        unwatch = log.watch(wake)
+        self._on_change.append(wake)
+        timer = self._clock.call_later(wait_ms, wake)
+        try:
+            await woken
+        finally:
+            timer.cancel()
+            unwatch()
+            self._on_change.remove(wake)
+
+    async def read_any(
+        self, offsets: Mapping[int, int], *, records_max: int, bytes_max: int, wait_ms: float = 0
+    ) -> AnyRead:
+        """Reads several shards at once, each from its offset, and waits where there is nothing yet. Records come in
+        order within a shard; the limits hold for all shards together."""
+        await self.ready()
+        if wait_ms and all(shard is not None and shard.is_open for shard in map(self.shard, offsets)):
+            await self.wait_any(offsets, wait_ms)
+        found = AnyRead([], [], 0)
+        for index, offset in offsets.items():
+            shard = self.shard(index)
+            if shard is None:  # it was closed, and its records have left the retention
+                found.ended.append(index)
+                continue
+            share = max(bytes_max // 4, 1)  # so that one shard does not keep the others waiting
+            read = await self.read(shard, offset, records_max=records_max, bytes_max=min(share, bytes_max))
+            if read.next_offset is None:
+                found.ended.append(index)
+            found.batches.extend(read.batches)
+            found = found._replace(behind_ms=max(found.behind_ms, read.behind_ms))
+            records_max -= sum(map(len, read.batches))
+            bytes_max -= sum(batch.data_bytes for batch in read.batches)
+            if records_max <= 0 or bytes_max <= 0:
+                break
+        return found
 
     # -- limits ------------------------------------------------------------------------------------------------------
 

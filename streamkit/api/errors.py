@@ -1,0 +1,49 @@
+"""Errors on the wire, as AWS's JSON services write them, and the ids of requests."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+import orjson
+import pybase64
+
+from streamkit.model.errors import SerializationError, StreamkitError, UnknownOperation
+
+
+class ErrorAnswer(NamedTuple):
+    status: int
+    body: bytes
+
+
+def error_answer(error: BaseException) -> ErrorAnswer:
+    """What a client of a JSON service gets to see of an error; of what is our own fault, nothing: log it before."""
+    status, fields = error_fields(error)
+    return ErrorAnswer(status, orjson.dumps(fields))
+
+
+def error_fields(error: BaseException) -> tuple[int, dict[str, str]]:
+    """The status and the members of an error, whatever the wire format writes them in."""
+    if not isinstance(error, StreamkitError):
+        return 500, {"__type": StreamkitError.code}
+    fields = {"__type": error.code}
+    if isinstance(error, SerializationError):
+        # AWS writes this one's member with a capital letter, and leaves it out where it has nothing to say.
+        if error.message:
+            fields["Message"] = error.message
+    elif not isinstance(error, UnknownOperation):
+        fields["message"] = error.message
+    return error.status, fields
+
+
+class RequestIds:
+    """Makes the ids of requests: unlikely to repeat, no secret, and the same again from the same seed."""
+
+    def __init__(self, source: random.Random) -> None:
+        self._bits = source.getrandbits
+
+    def next(self) -> tuple[str, str]:
+        """The values of x-amzn-RequestId (in the form of a UUID) and of x-amz-id-2 (base64 of 72 bytes)."""
+        digits = f"{self._bits(128):032x}"
+        request_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        return request_id, pybase64.b64encode_as_string(self._bits(576).to_bytes(72, "little"))
