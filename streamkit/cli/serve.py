@@ -1,0 +1,143 @@
+"""Serve a data directory as Kinesis, to any AWS SDK, the AWS CLI and this library.
+
+example:
+  streamkit serve --data ./data
+  aws --endpoint-url http://127.0.0.1:4566 kinesis list-streams
+
+Every option is also STREAMKIT_<OPTION> in the environment and a key in streamkit.toml. Ctrl-C answers what is under
+way and stops; a second one stops at once. Nothing acknowledged is lost by any way of stopping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+from streamkit import log
+from streamkit.config import Config, boolean, one_of
+from streamkit.model.errors import UsageError
+from streamkit.model.names import ACCOUNT_ID
+
+DURABILITIES = ("fsync", "interval", "none")
+AUTH_MODES = ("off", "presence", "verified")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+SWITCH_INTERVAL_S = 0.0005
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
+    add("--port", type=int, help="port to listen on, 0 for a free one (default: 4566)")
+    add("--data", type=Path, metavar="DIR", help="where everything is kept (default: ./streamkit-data)")
+    add("--durability", choices=DURABILITIES, help="when a put is acknowledged: on disk, or before (default: fsync)")
+    add("--account-id", metavar="ID", help="account of requests whose access key is no account (default: 000000000000)")
+    add("--region", help="region of requests without a signature (default: us-east-1)")
+    add("--auth", choices=AUTH_MODES, help="what is wanted of signatures (default: presence)")
+    add("--access-key", metavar="KEY:SECRET", help="the key that --auth verified accepts")
+    add("--transition-delay-ms", type=int, metavar="N", help="how long streams stay CREATING, UPDATING (default: 0)")
+    add("--enforce-limits", action="store_true", default=None, help="throttle shards as AWS does")
+    add("--allow-reset", action="store_true", default=None, help="let POST /_streamkit/reset delete all streams")
+    add("--tls", action="store_true", default=None, help="serve HTTPS with --tls-cert and --tls-key")
+    add("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")
+    add("--tls-key", type=Path, metavar="FILE", help="private key, PEM")
+    add("--log-store", metavar="NAME", help="where records are kept: disk, memory or a plug-in (default: disk)")
+    add("--log-level", choices=LOG_LEVELS, help="(default: info)")
+
+
+def run(options: argparse.Namespace, config: Config) -> int:
+    log.configure(config.value("log_level", options.log_level, one_of(*LOG_LEVELS), "info"))
+    arguments = _server_arguments(options, config)
+    tls = _tls_context(options, config)
+    _raise_file_limit()
+    import uvloop
+
+    uvloop.run(_serve(arguments, tls))
+    return 0
+
+
+def _server_arguments(options: argparse.Namespace, config: Config) -> dict[str, Any]:
+    value = config.value
+    account_id = value("account_id", options.account_id, str, "000000000000")
+    if not ACCOUNT_ID.fullmatch(account_id):
+        raise UsageError(f"--account-id is {account_id!r}; an AWS account has 12 digits")
+    port = value("port", options.port, int, 4566)
+    if not 0 <= port <= 65_535:
+        raise UsageError(f"--port is {port}; ports go from 0 (any free one) to 65535")
+    delay_ms = value("transition_delay_ms", options.transition_delay_ms, int, 0)
+    if delay_ms < 0:
+        raise UsageError(f"--transition-delay-ms is {delay_ms}; it cannot be negative")
+    auth = value("auth", options.auth, one_of(*AUTH_MODES), "presence")
+    return {
+        "host": value("host", options.host, str, "127.0.0.1"),
+        "port": port,
+        "data": value("data", options.data, Path, Path("streamkit-data")),
+        "durability": value("durability", options.durability, one_of(*DURABILITIES), "fsync"),
+        "log_store": value("log_store", options.log_store, str, "disk"),
+        "account_id": account_id,
+        "region": value("region", options.region, str, "us-east-1"),
+        "auth": auth,
+        "keys": _keys(value("access_key", options.access_key, str, ""), auth),
+        "transition_delay_ms": delay_ms,
+        "enforce_limits": value("enforce_limits", options.enforce_limits, boolean, False),
+        "allow_reset": value("allow_reset", options.allow_reset, boolean, False),
+    }
+
+
+def _keys(text: str, auth: str) -> dict[str, str]:
+    key, _, secret = text.partition(":")
+    if auth == "verified" and not (key and secret):
+        raise UsageError("--auth verified needs --access-key KEY:SECRET (or STREAMKIT_ACCESS_KEY)")
+    return {key: secret} if key else {}
+
+
+def _tls_context(options: argparse.Namespace, config: Config) -> ssl.SSLContext | None:
+    if not config.value("tls", options.tls, boolean, False):
+        return None
+    certificate = config.value("tls_cert", options.tls_cert, Path, Path())
+    key = config.value("tls_key", options.tls_key, Path, Path())
+    if certificate == Path() or key == Path():
+        raise UsageError("--tls needs --tls-cert FILE and --tls-key FILE, both PEM")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"{certificate} and {key} cannot be used for TLS: {error}") from error
+    return context
+
+
+def _raise_file_limit() -> None:
+    """A connection and a stream being written cost a file each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(arguments: dict[str, Any], tls: ssl.SSLContext | None) -> None:
+    from streamkit.api.server import Server, ServerSettings
+
+    # A commit thread that has synced waits for the interpreter at most this long, not 5 ms.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    server = Server(ServerSettings(**arguments))
+    try:
+        port = await server.start(tls)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {arguments['host']}:{arguments['port']}: {error.strerror}") from error
+    scheme = "https" if tls else "http"
+    print(f"streamkit serves {arguments['data']} at {scheme}://{arguments['host']}:{port}", file=sys.stderr, flush=True)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            loop.stop()  # the second Ctrl-C
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    await stopping.wait()
+    await server.stop()
