@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -38,21 +38,18 @@ class Native:
         }
 
     async def put(self, request: Request) -> Response:
-        stream = self._stream(request, parse_qs(request.query).get("stream", [""])[0])
+        query = dict(parse_qsl(request.query))
+        stream = self._stream(request, query.get("stream", ""))
         batch = protocol.decode_put(request.body)
         await stream.ready()
         sizes = map(len, batch.values())
         rules.require_record_sizes(stream.state, ((f"records.{row}.data", size) for row, size in enumerate(sizes, 1)))
-        if len(batch) > protocol.ROUTED_BY_ROWS_MAX:
+        if query.get("by") == "columns":
             return _json(protocol.PutAnswer(await stream.put_table(*protocol.key_and_data(batch))))
         put = stream.put(
             [key.encode() for key in batch.partition_keys()], list(map(bytes, batch.values())), batch.digests()
         )
-        groups = []
-        if put.appended is not None:
-            await put.appended.wait()
-            groups = [(shard.index, shard.created_s, *put.appended.placed(at)) for at, shard in enumerate(put.shards)]
-        return _json(protocol.PutAnswer(len(put.places), groups, put.places, sorted(put.refused)))
+        return _json(protocol.PutAnswer(len(put.places), await put.groups(), put.places, [*put.refused]))
 
     async def read(self, request: Request) -> Response:
         given = _decoded(request, protocol.ReadRequest)

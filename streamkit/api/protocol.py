@@ -3,7 +3,7 @@
 Bodies are frames (`streamkit.shards.frame`, checksummed with seed 0), so that records cross the wire as they lie in the
 log: no base64, and no object per record on either side. It stands beside AWS's API on the same port.
 
-    POST /_streamkit/put?stream=S     a frame ▶ PutAnswer
+    POST /_streamkit/put?stream=S     a frame ▶ PutAnswer; with &by=columns routed as a table, and only counted
     POST /_streamkit/read             ReadRequest ▶ a 64-byte length, a ReadHead padded to 64 bytes, and frames
     POST /_streamkit/seek             SeekRequest ▶ an offset
     POST /_streamkit/checkpoints      CheckpointsRequest ▶ the checkpoints as they are on disk
@@ -30,8 +30,8 @@ PUT_PATH: Final = "/_streamkit/put"
 READ_PATH: Final = "/_streamkit/read"
 SEEK_PATH: Final = "/_streamkit/seek"
 CHECKPOINTS_PATH: Final = "/_streamkit/checkpoints"
-ROUTED_BY_ROWS_MAX: Final = 4_096
-"""A put of so many records answers with every record's place; a larger one is routed by columns and only counted."""
+ROWS_MAX: Final = 4_096
+"""Records in one put that is answered with every record's place."""
 
 _ALIGNMENT: Final = 64
 

@@ -46,6 +46,27 @@ class Columns:
     data: memoryview | bytes
     hash_keys: memoryview | bytes | None = None
 
+    def windows(self, records_max: int, bytes_max: int) -> Iterator[Columns]:
+        """The columns in parts within both limits, as far as one record can be; the bytes are shared."""
+        start = 0
+        while start < self.count:
+            stop = min(start + records_max, self.count)
+            while stop - start > 1 and self._size(start, stop) > bytes_max:
+                stop = start + (stop - start) // 2
+            yield Columns(
+                stop - start,
+                self.key_offsets[start : stop + 1],
+                self.keys,
+                self.data_offsets[start : stop + 1],
+                self.data,
+                None if self.hash_keys is None else self.hash_keys[16 * start : 16 * stop],
+            )
+            start = stop
+
+    def _size(self, start: int, stop: int) -> int:
+        data, keys = self.data_offsets, self.key_offsets
+        return int(data[stop] - data[start] + keys[stop] - keys[start])
+
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:

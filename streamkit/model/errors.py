@@ -133,6 +133,13 @@ class DamagedLog(ServerError):
         self.next_offset = next_offset
 
 
+class ServerUnreachable(StreamkitError):
+    """No server answered, or it went away before it did. What was asked may have been done or not."""
+
+    code = "ServerUnreachable"
+    status = 503
+
+
 class UsageError(StreamkitError):
     """A setting or an argument that cannot be right."""
 

@@ -10,8 +10,8 @@ StreamId = NewType("StreamId", str)
 
 SHARD_INDEX_MAX: Final = 2**31 - 1
 STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
-ACCOUNT_ID: Final = re.compile(r"\d{12}")
-_STREAM_ARN: Final = re.compile(r"arn:aws[^:]*:kinesis:([^:]*):(\d{12}):stream/([a-zA-Z0-9_.-]{1,128})")
+ACCOUNT_ID: Final = re.compile(r"[0-9]{12}")
+_STREAM_ARN: Final = re.compile(r"arn:aws[^:]*:kinesis:([^:]*):([0-9]{12}):stream/([a-zA-Z0-9_.-]{1,128})")
 _CONSUMER_ARN: Final = re.compile(
     r"(arn:aws[^:]*:kinesis:[^:]*:\d{12}:stream/[a-zA-Z0-9_.-]{1,128})/consumer/([a-zA-Z0-9_.-]{1,128}):(\d+)"
 )

@@ -149,7 +149,7 @@ class Round:
 
     def add_table(self, table: Table) -> tuple[Group, int]:
         first: Group | None = None
-        for window in _windows(table.columns):
+        for window in table.columns.windows(FRAME_RECORDS_MAX, FRAME_COLUMNS_BYTES_MAX):
             group = self._new_group(table.shard, window)
             first = first or group
         self.open_groups.pop(table.shard.index, None)  # rows that come after must lie after
@@ -306,30 +306,3 @@ def _as_storage_error(error: BaseException) -> StorageUnavailable:
     refused = StorageUnavailable(f"The records could not be stored: {error}. Nothing was acknowledged; put them again.")
     refused.__cause__ = error
     return refused
-
-
-def _windows(columns: Columns) -> list[Columns]:
-    """Columns cut so that each part fits a frame."""
-    windows = []
-    start = 0
-    while start < columns.count:
-        stop = min(start + FRAME_RECORDS_MAX, columns.count)
-        while stop - start > 1 and _size(columns, start, stop) > FRAME_COLUMNS_BYTES_MAX:
-            stop = start + (stop - start) // 2
-        windows.append(
-            Columns(
-                stop - start,
-                columns.key_offsets[start : stop + 1],
-                columns.keys,
-                columns.data_offsets[start : stop + 1],
-                columns.data,
-                None if columns.hash_keys is None else columns.hash_keys[16 * start : 16 * stop],
-            )
-        )
-        start = stop
-    return windows
-
-
-def _size(columns: Columns, start: int, stop: int) -> int:
-    data, keys = columns.data_offsets, columns.key_offsets
-    return int(data[stop] - data[start] + keys[stop] - keys[start])

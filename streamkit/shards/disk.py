@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from streamkit.clock import Clock, Timer
+from streamkit.model.errors import StorageUnavailable
 from streamkit.model.limits import COMMIT_THREADS
 from streamkit.model.names import StreamId
 from streamkit.shards.cache import SegmentCache
@@ -53,15 +54,18 @@ class DiskLogStore:
     async def open(self, stream: StreamId) -> DiskLog:
         log = self._logs.get(stream)
         if log is None:
-            log = self._logs[stream] = DiskLog(
-                stream,
-                self._directory / stream,
-                files=self._files,
-                clock=self._clock,
-                runner=self._runner,
-                cache=self._cache,
-                settings=self._settings,
-            )
+            try:
+                log = self._logs[stream] = DiskLog(
+                    stream,
+                    self._directory / stream,
+                    files=self._files,
+                    clock=self._clock,
+                    runner=self._runner,
+                    cache=self._cache,
+                    settings=self._settings,
+                )
+            except OSError as error:
+                raise StorageUnavailable(f"The log of stream {stream} could not be opened: {error}") from error
             if self._syncs_by_interval and self._timer is None:
                 self._sync_all()
         return log

@@ -27,7 +27,18 @@ from streamkit.shards.files import Files
 from streamkit.shards.frame import Damage
 from streamkit.shards.index import FrameTable, Place, ShardFrames
 from streamkit.shards.readers import Readers
-from streamkit.shards.segment import UNHEARD, Scan, Segment, covers, load_index, number_of, past_holes, path_of, scan
+from streamkit.shards.segment import (
+    UNHEARD,
+    Hole,
+    Scan,
+    Segment,
+    covers,
+    load_index,
+    number_of,
+    past_holes,
+    path_of,
+    scan,
+)
 from streamkit.shards.store import Appended, Bounds, Rows, Table
 
 _log = logging.getLogger(__name__)
@@ -171,7 +182,8 @@ class _SegmentWriter:
     def _seal(self, segment: Segment, table: FrameTable) -> None:
         assert segment.file is not None
         segment.file.sync()
-        self._files.write_atomically(segment.index_path, table.encode(segment.seed))
+        if not segment.is_damaged:
+            self._files.write_atomically(segment.index_path, table.encode(segment.seed))
 
     def close(self) -> None:
         """Also closes a segment that a failed round has opened and no round has written yet."""
@@ -271,12 +283,16 @@ class DiskLog:
     async def trim(self, before_ms: int) -> None:
         self._expired_before_ms = before_ms
         while len(self._segments) > 1 and self._segments[0].last_arrived_at_ms < before_ms:
-            segment = self._segments.pop(0)
+            segment = self._segments[0]
+            try:
+                self._files.remove(segment.index_path)  # first: nobody would look for it afterwards
+                self._files.remove(segment.path)
+            except OSError as error:
+                raise StorageUnavailable(f"{segment.path} could not be removed: {error}. Trim again.") from error
+            del self._segments[0]
             for shard_index in segment.shards:
                 self._shards[shard_index].drop_first()
             self._cache.drop(segment)
-            self._files.remove(segment.index_path)  # first: nobody would look for it afterwards
-            self._files.remove(segment.path)
         if self._segments and self._is_expired(self._segments[-1]):
             self._queue.kick()  # seals it; a later trim removes it
 
@@ -330,7 +346,8 @@ class DiskLog:
         try:
             if active is not None and active.file is not None and active.table is not None:
                 active.file.sync()
-                self._leave_index(active, active.table)
+                if not active.is_damaged:
+                    self._leave_index(active, active.table)
         finally:
             self._forget()
 
@@ -385,9 +402,12 @@ class DiskLog:
         else:
             found = scan(buffer, segment.seed)
         segment.size = len(buffer)
+        if not is_last and not buffer:  # the next one is opened with a round in this one only
+            found.holes.append(Hole(0, 0, "the file is empty"))
         if is_last:
             found, segment.size = _without_torn_tail(found, buffer, segment)
         for hole in found.holes:
+            segment.is_damaged = True
             _log.error("a segment is damaged: %s", hole.why, extra={PATH: str(segment.path), POSITION: hole.start})
         segment.opened_at_ms = found.opened_at_ms
         self._admit_shards(segment, found)
@@ -401,11 +421,15 @@ class DiskLog:
             self._writer.resume(segment, is_synced=is_synced)
 
     def _admit_shards(self, segment: Segment, found: Scan) -> None:
+        def shard_of(index: int, first_offset: int) -> _ShardSegments:
+            # Only the first segment's opening tells what was trimmed. What is first heard of later began at 0.
+            return self._shards.setdefault(index, _ShardSegments(0 if self._segments else first_offset))
+
         for index, next_offset in found.positions.items():  # better than what damaged segments before made us guess
-            self._shards.setdefault(index, _ShardSegments(next_offset)).next_offset = next_offset
+            shard_of(index, next_offset).next_offset = next_offset
         for index, frames in found.table.shards.items():
             first_offset = found.positions.get(index, 0) if found.opened_at_ms else frames.first_offsets[0]
-            shard = self._shards.setdefault(index, _ShardSegments(first_offset))
+            shard = shard_of(index, first_offset)
             shard.add(segment, first_offset)
             shard.next_offset = frames.next_offset
 
@@ -417,6 +441,7 @@ class DiskLog:
         for shard_index, frames in index.shards.items() if index is not None else ():
             if frames.next_offset > past.get(shard_index, 0):
                 past[shard_index] = frames.next_offset
+                segment.is_damaged = True
                 _log.error("the end of a segment is gone", extra={PATH: str(segment.path), POSITION: segment.size})
         for shard_index, next_offset in past.items():
             shard = self._shards.setdefault(shard_index, _ShardSegments(found.positions.get(shard_index, 0)))

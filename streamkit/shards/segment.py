@@ -63,7 +63,7 @@ def number_of(name: str) -> int | None:
 class Segment:
     """A segment's place and summary. Small: frame tables and maps are lent by the store's caches."""
 
-    __slots__ = ("_spans", "file", "number", "opened_at_ms", "path", "seed", "size", "table")
+    __slots__ = ("_spans", "file", "is_damaged", "number", "opened_at_ms", "path", "seed", "size", "table")
 
     def __init__(self, stream: str, path: Path, number: int, opened_at_ms: int) -> None:
         self.number = number
@@ -71,6 +71,8 @@ class Segment:
         self.seed = frame.segment_seed_of(stream, number)
         self.opened_at_ms = opened_at_ms
         self.size = 0  # durable bytes
+        # No index is left for a damaged segment: each start scans it, and finds again what its holes may have held.
+        self.is_damaged = False
         # While the segment is written: its open file and all its frames. Afterwards: a span for each shard.
         self.file: AppendFile | None = None
         self.table: FrameTable | None = None

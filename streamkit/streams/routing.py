@@ -68,7 +68,7 @@ class Router:
     def route_table(self, keys: pa.Array, data: pa.Array) -> list[Table]:
         """Binary columns (without nulls) as one table a shard, in the order of their rows."""
         if len(self.shards) == 1:
-            return [Table(self.shards[0], _columns(keys, data))]
+            return [Table(self.shards[0], columns_of(keys, data))]
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -77,7 +77,7 @@ class Router:
         for slot, shard in enumerate(self.shards):
             rows = pc.indices_nonzero(pc.equal(slots, pa.scalar(slot, pa.uint16())))
             if len(rows):
-                tables.append(Table(shard, _columns(keys.take(rows), data.take(rows))))
+                tables.append(Table(shard, columns_of(keys.take(rows), data.take(rows))))
         return tables
 
     def _slots(self, keys: pa.Array) -> array[int]:
@@ -94,8 +94,8 @@ class Router:
         return array("H", [bisect_right(starts, digest_of(key)) - 1 for key in keys])
 
 
-def _columns(keys: pa.Array, data: pa.Array) -> Columns:
-    """Arrow's buffers as they are."""
+def columns_of(keys: pa.Array, data: pa.Array) -> Columns:
+    """Two binary Arrow arrays as columns: their buffers as they are."""
     return Columns(len(keys), *_buffers(keys), *_buffers(data))
 
 

@@ -34,6 +34,13 @@ class Put(NamedTuple):
     places: list[tuple[int, int]]
     refused: dict[int, int]
 
+    async def groups(self) -> list[tuple[int, int, int, int]]:
+        """When durable: each group's shard, the shard's creation second, its first offset and arrival time."""
+        if self.appended is None:
+            return []
+        await self.appended.wait()
+        return [(shard.index, shard.created_s, *self.appended.placed(group)) for group, shard in enumerate(self.shards)]
+
 
 class Read(NamedTuple):
     """What a read of a shard found. `next_offset` is None when the shard is closed and read to its end."""

@@ -1,0 +1,1 @@
+"""The pytest plug-in: fixtures for tests that use a streamkit server."""
