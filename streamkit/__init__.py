@@ -16,7 +16,7 @@ from streamkit.kit.blocking import BlockingConsumer, BlockingKit, open_blocking
 from streamkit.kit.consumer import Consumer
 from streamkit.kit.kit import Kit, open
 from streamkit.model.batch import Record, RecordBatch
-from streamkit.model.errors import StreamkitError
+from streamkit.model.errors import ServerUnreachable, StreamkitError
 
 __all__ = [
     "BlockingConsumer",
@@ -26,6 +26,7 @@ __all__ = [
     "Placement",
     "Record",
     "RecordBatch",
+    "ServerUnreachable",
     "ShardInfo",
     "StreamInfo",
     "StreamkitError",

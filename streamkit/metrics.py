@@ -64,14 +64,16 @@ class Counter(_Metric):
         self._values: dict[tuple[str, ...], float] = {}
 
     def add(self, amount: float, *labels: str) -> None:
-        values = self._values
-        if labels not in values and len(values) >= SERIES_MAX:
-            labels = ("other",) * len(self.labels)
-        values[labels] = values.get(labels, 0) + amount
+        labels = self._series(labels)
+        self._values[labels] = self._values.get(labels, 0) + amount
 
     def set(self, amount: float, *labels: str) -> None:
         """For what is counted elsewhere."""
-        self._values[labels] = amount
+        self._values[self._series(labels)] = amount
+
+    def _series(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        values = self._values
+        return labels if labels in values or len(values) < SERIES_MAX else ("other",) * len(self.labels)
 
     def value(self, *labels: str) -> float:
         return self._values.get(labels, 0)

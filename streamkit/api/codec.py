@@ -21,10 +21,7 @@ import orjson
 import pybase64
 
 from streamkit.model.errors import SerializationError, ValidationError
-from streamkit.model.limits import JSON_DEPTH_MAX
-
-VIOLATIONS_MAX: Final = 10  # AWS reports no more in one answer
-ECHO_CHARACTERS_MAX: Final = 4_096  # ours: of a refused value, in the error that names it
+from streamkit.model.limits import ECHO_CHARACTERS_MAX, JSON_DEPTH_MAX, VIOLATIONS_MAX
 
 _INTEGER_MIN: Final = -(1 << 31)
 _INTEGER_MAX: Final = (1 << 31) - 1

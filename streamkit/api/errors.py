@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import NamedTuple
 
@@ -37,13 +38,16 @@ def error_fields(error: BaseException) -> tuple[int, dict[str, str]]:
 
 
 class RequestIds:
-    """Makes the ids of requests: unlikely to repeat, no secret, and the same again from the same seed."""
+    """Makes the ids of requests: a random beginning for each server, and a count. No secrets."""
 
     def __init__(self, source: random.Random) -> None:
-        self._bits = source.getrandbits
+        digits = f"{source.getrandbits(80):020x}"
+        self._start = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}-"
+        self._extended_start = pybase64.b64encode(source.randbytes(60))
+        self._counts = itertools.count(source.getrandbits(40))
 
-    def next(self) -> tuple[str, str]:
+    def next(self) -> tuple[bytes, bytes]:
         """The values of x-amzn-RequestId (in the form of a UUID) and of x-amz-id-2 (base64 of 72 bytes)."""
-        digits = f"{self._bits(128):032x}"
-        request_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-        return request_id, pybase64.b64encode_as_string(self._bits(576).to_bytes(72, "little"))
+        count = next(self._counts)
+        extended = self._extended_start + pybase64.b64encode(count.to_bytes(12, "big"))
+        return f"{self._start}{count:012x}".encode(), extended

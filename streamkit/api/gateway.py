@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from streamkit.api.errors import RequestIds, error_answer
-from streamkit.api.http import Buffer, Request, Response
+from streamkit.api.http import Buffer, Deferred, Request, Response
 from streamkit.api.service_model import ServiceModel
 from streamkit.api.sigv4 import Authenticator, scope_of
 from streamkit.log import ERROR_CODE, OPERATION, REQUEST_ID
@@ -29,7 +30,8 @@ _log = logging.getLogger(__name__)
 
 Body = bytes | Sequence[Buffer]
 Action = Callable[[Scope, dict[str, Any]], Awaitable[Mapping[str, Any] | Body]]
-FastPath = Callable[[Scope, Buffer], "asyncio.Future[Body] | None"]
+Respond = Callable[[Body, BaseException | None], None]
+FastPath = Callable[[Scope, Buffer, Respond], bool]
 Route = Callable[[Request], Awaitable[Response]]
 
 _JSON: Final = b"application/json"
@@ -58,8 +60,8 @@ class JsonService(Protocol):
 
     @property
     def fast_paths(self) -> Mapping[str, FastPath]:
-        """By operation: the whole of it for the plain case, from body to body. None where the case is not plain; then
-        nothing was done, and the action decides."""
+        """By operation: the whole of it for the plain case, from body to body, which it responds later. False where the
+        case is not plain; then nothing was done, and the action decides."""
         ...
 
 
@@ -105,7 +107,7 @@ class Gateway:
         )
         self._errors = metrics.counter("streamkit_request_errors_total", "Refused requests.", ("operation", "code"))
 
-    def handle(self, request: Request) -> Response | asyncio.Future[Response]:
+    def handle(self, request: Request) -> Response | Deferred | asyncio.Future[Response]:
         target = request.headers.get(b"x-amz-target")
         if target is None or request.method != "POST":
             return self._handle_path(request)
@@ -115,17 +117,17 @@ class Gateway:
             if operation is None:
                 raise UnknownOperation("")
             scope = self._scope_of(request)
-            if operation.fast_path is not None:
-                under_way = operation.fast_path(scope, request.body)
-                if under_way is not None:
-                    return self._answer_later(under_way, operation, request, started_s)
+            answer, respond = self._answer_later(operation, request, started_s)
+            if operation.fast_path is not None and operation.fast_path(scope, request.body, respond):
+                return answer
             if operation.action is None:
                 raise NotImplementedHere(f"streamkit does not implement {operation.name} yet.")
             values = operation.model.decode(bytes(request.body))
         except RequestError as error:
             return self._refused(_first_error(error, request), operation, request)
         task = asyncio.get_running_loop().create_task(_run(operation, scope, values))
-        return self._answer_later(task, operation, request, started_s)
+        task.add_done_callback(partial(_pass_on, respond))
+        return answer
 
     def failed(self, request: Request, error: BaseException) -> Response:
         """The answer where a handler broke; for `HttpServer`."""
@@ -133,21 +135,18 @@ class Gateway:
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
-    def _answer_later(
-        self, body: asyncio.Future[Body], operation: _Operation, request: Request, started_s: float
-    ) -> asyncio.Future[Response]:
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+    def _answer_later(self, operation: _Operation, request: Request, started_s: float) -> tuple[Deferred, Respond]:
+        """An answer, and what gives it."""
+        answer = Deferred()
 
-        def finish(done: asyncio.Future[Body]) -> None:
+        def respond(body: Body, error: BaseException | None) -> None:
             self._durations.observe(time.perf_counter() - started_s, operation.name)
-            error = done.exception()
             if error is None:
-                answer.set_result(Response(200, done.result(), operation.content_type, self._headers(request)))
+                answer.answer(Response(200, body, operation.content_type, self._headers(request)))
             else:
-                answer.set_result(self._refused(error, operation, request))
+                answer.answer(self._refused(error, operation, request))
 
-        body.add_done_callback(finish)
-        return answer
+        return answer, respond
 
     def _refused(self, error: BaseException, operation: _Operation | None, request: Request) -> Response:
         status, body = error_answer(error)
@@ -165,7 +164,7 @@ class Gateway:
 
     def _headers(self, request: Request) -> list[tuple[bytes, bytes]]:
         request_id, extended_id = self._request_ids.next()
-        headers = [(b"x-amzn-RequestId", request_id.encode()), (b"x-amz-id-2", extended_id.encode())]
+        headers = [(b"x-amzn-RequestId", request_id), (b"x-amz-id-2", extended_id)]
         if b"origin" in request.headers:
             headers += _CORS
         return headers
@@ -204,6 +203,11 @@ class Gateway:
         wanted = request.headers.get(b"access-control-request-headers", b"*")
         headers = [*self._headers(request), _PREFLIGHT, (b"Access-Control-Allow-Headers", wanted)]
         return Response(200, b"", headers=[*headers, (b"Access-Control-Max-Age", b"172800")])
+
+
+def _pass_on(respond: Respond, task: asyncio.Task[Body]) -> None:
+    error = task.exception()
+    respond(b"" if error else task.result(), error)
 
 
 async def _run(operation: _Operation, scope: Scope, values: dict[str, Any]) -> Body:

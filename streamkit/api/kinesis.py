@@ -14,7 +14,7 @@ from typing import Any, Final
 import pybase64
 
 from streamkit.api import records
-from streamkit.api.gateway import Action, Body, FastPath
+from streamkit.api.gateway import Action, Body, FastPath, Respond
 from streamkit.api.http import Buffer
 from streamkit.api.service_model import ServiceModel
 from streamkit.clock import Clock
@@ -25,6 +25,7 @@ from streamkit.model.errors import (
     ExpiredNextToken,
     InvalidArgument,
     ResourceNotFound,
+    ThroughputExceeded,
     ValidationError,
 )
 from streamkit.model.limits import KIB
@@ -39,6 +40,7 @@ Values = dict[str, Any]
 Operation = Callable[["Kinesis", Scope, Values], Awaitable[Mapping[str, Any] | Body]]
 
 _OPERATIONS: Final[dict[str, Operation]] = {}
+_ANY_SHARD, _OPEN_NOW, _OPEN_AT, _OPEN_FROM = range(4)  # what a list of shards is about
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -58,6 +60,7 @@ class Kinesis:
         self.model = ServiceModel.load("kinesis", "2013-12-02")
         self.streams = streams
         self.clock = clock
+        self.answers = records.Answers()
         self.outgoing_records = metrics.counter(
             "streamkit_outgoing_records_total", "Read by GetRecords (CloudWatch: GetRecords.Records).", ("stream",)
         )
@@ -73,11 +76,11 @@ class Kinesis:
 
     @property
     def fast_paths(self) -> Mapping[str, FastPath]:
-        def put_record(scope: Scope, body: Buffer) -> Any:
-            return records.fast_put_record(self._finder(scope), body)
+        def put_record(scope: Scope, body: Buffer, respond: Respond) -> bool:
+            return records.fast_put_record(self._finder(scope), body, respond)
 
-        def put_records(scope: Scope, body: Buffer) -> Any:
-            return records.fast_put_records(self._finder(scope), body)
+        def put_records(scope: Scope, body: Buffer, respond: Respond) -> bool:
+            return records.fast_put_records(self._finder(scope), body, respond)
 
         return {"PutRecord": put_record, "PutRecords": put_records}
 
@@ -184,7 +187,9 @@ async def list_streams(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping
 @operation("DescribeStream")
 async def describe_stream(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping[str, Any]:
     stream = kinesis.stream(scope, given)
-    shards = _after(_readable(stream), given.get("ExclusiveStartShardId"))
+    # A stream that is being made has no shards yet, AWS says.
+    known = _readable(stream) if stream.state.status != "CREATING" else []
+    shards = _after(known, given.get("ExclusiveStartShardId"))
     page = shards[: given.get("Limit", limits.DESCRIBE_STREAM_SHARDS_DEFAULT)]
     common = _stream_fields(stream)
     return {
@@ -237,8 +242,9 @@ async def decrease_retention(kinesis: Kinesis, scope: Scope, given: Values) -> M
 @operation("ListShards")
 async def list_shards(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping[str, Any]:
     if given.get("NextToken") is not None:
-        stream, after = _listed_shard(kinesis, given)
-        shards = [shard for shard in _readable(stream) if shard.index > after]
+        stream, position = _listed_shard(kinesis, given)
+        kept = position.offset
+        shards = [shard for shard in _readable(stream) if shard.index > position.shard_index]
     else:
         if given.get("StreamName") is None and given.get("StreamARN") is None:
             raise InvalidArgument("Either NextToken or StreamName should be provided.")
@@ -248,12 +254,15 @@ async def list_shards(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping[
         if created_s is not None and created_s // 1000 != stream.state.created_at_ms // 1000:
             raise stream.not_found()
         shards = _after(_readable(stream), given.get("ExclusiveStartShardId"))
-        shards = _filtered(stream, shards, given.get("ShardFilter"), kinesis.clock.now_ms())
+        kept = _filter_of(stream, given.get("ShardFilter"), kinesis.clock.now_ms())
+        if given.get("ShardFilter", {}).get("Type") == "AFTER_SHARD_ID":
+            shards = _after(shards, given["ShardFilter"]["ShardId"])
+    shards = [shard for shard in shards if _passes(shard, kept)]
     page = shards[: given.get("MaxResults", limits.LIST_SHARDS_DEFAULT)]
     token = None
     if len(page) < len(shards):
-        position = Position(stream.state.id, page[-1].index, 0, kinesis.clock.now_ms())
-        token = kinesis.streams.tokens.next_token(position)
+        onward = Position(stream.state.id, page[-1].index, kept, kinesis.clock.now_ms())
+        token = kinesis.streams.tokens.next_token(onward)
     return {"Shards": [_shard_fields(shard) for shard in page], "NextToken": token}
 
 
@@ -294,9 +303,10 @@ async def put_record(kinesis: Kinesis, scope: Scope, given: Values) -> Body:
     rules.require_record_sizes(stream.state, [("data", len(given["Data"]))])
     hash_key = _hash_key(given)
     if given.get("SequenceNumberForOrdering") is not None:
-        rules.require_ordering_number(given["SequenceNumberForOrdering"], stream.state)
+        rules.require_ordering_number(given["SequenceNumberForOrdering"], stream.state, kinesis.clock.now_ms())
     await stream.ready()
-    return await records.put_record(stream, given["PartitionKey"].encode(), given["Data"], hash_key)
+    key, data = given["PartitionKey"].encode(), given["Data"]
+    return await records.response(lambda respond: records.put_record(stream, key, data, hash_key, respond))
 
 
 @operation("PutRecords")
@@ -314,7 +324,8 @@ async def put_records(kinesis: Kinesis, scope: Scope, given: Values) -> Body:
     rules.require_put_size(sum(map(len, values)) + sum(map(len, keys)))
     hash_keys = [_hash_key(entry) for entry in entries]
     await stream.ready()
-    return await records.put_records(stream, keys, values, hash_keys if any(hash_keys) else None)
+    given_hash_keys = hash_keys if any(hash_keys) else None
+    return await records.response(lambda respond: records.put_records(stream, keys, values, given_hash_keys, respond))
 
 
 @operation("GetShardIterator")
@@ -351,15 +362,20 @@ async def get_records(kinesis: Kinesis, scope: Scope, given: Values) -> Body:
     if arn is not None and arn != str(stream.state.arn):
         raise InvalidArgument(f"StreamARN {arn} does not match the stream of the ShardIterator.")
     shard = stream.shard(position.shard_index)
-    if shard is None or stream.state.arn.scope != scope:
+    is_theirs = arn is not None or stream.state.arn.scope == scope  # an ARN may name another account's stream
+    if shard is None or not is_theirs:
         raise rules.shard_does_not_exist(position.shard_index, scope, stream.state.name)
     await stream.ready()
+    bytes_max = kinesis.answers.room()
+    if not bytes_max:
+        raise ThroughputExceeded(stream.rate_exceeded(shard.index))
     read = await stream.read(
         shard,
         position.offset,
         records_max=given.get("Limit", limits.GET_RECORDS_COUNT_MAX),
-        bytes_max=limits.GET_RECORDS_BYTES_MAX,
+        bytes_max=bytes_max,
     )
+    held = records.Held(kinesis.answers, read.batches)
     kinesis.outgoing_records.add(sum(map(len, read.batches)), stream.state.name)
     kinesis.iterator_age.set(read.behind_ms, stream.state.name)
     output: Values = {"MillisBehindLatest": read.behind_ms}
@@ -371,7 +387,7 @@ async def get_records(kinesis: Kinesis, scope: Scope, given: Values) -> Body:
     # The records are written by the hot path; the rest goes in front of them as the model has it.
     head = kinesis.model.operations["GetRecords"].encode({**output, "Records": []})
     assert head.endswith(b'"Records":[]}')
-    return [head[:-2], *await records.encode_records(read.batches), b"]}"]
+    return [head[:-2], *await records.encode_records(read.batches, held), b"]}"]
 
 
 # -- tags ------------------------------------------------------------------------------------------------------------
@@ -385,7 +401,6 @@ async def add_tags_to_stream(kinesis: Kinesis, scope: Scope, given: Values) -> M
 
 @operation("RemoveTagsFromStream")
 async def remove_tags_from_stream(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping[str, Any]:
-    rules.require_tag_characters(given["TagKeys"])
     await kinesis.streams.remove_tags(kinesis.stream(scope, given), given["TagKeys"])
     return {}
 
@@ -588,35 +603,39 @@ def _wrong_combination(what: str) -> InvalidArgument:
     )
 
 
-def _filtered(stream: Stream, shards: list[ShardState], given: Values | None, now_ms: int) -> list[ShardState]:
-    """ListShards' ShardFilter, as the API reference describes its six types."""
+def _filter_of(stream: Stream, given: Values | None, now_ms: int) -> int:
+    """ListShards' ShardFilter, as the API reference describes its six types, in a number that fits into a token: a
+    time, times four, and which shards are meant."""
     if given is None:
-        return shards
+        return _ANY_SHARD
     kind, at_ms = given["Type"], given.get("Timestamp")
     if kind == "AFTER_SHARD_ID":
         if given.get("ShardId") is None:
             raise InvalidArgument(f"Must specify ShardId parameter for ShardFilter of type {kind}.")
-        return _after(shards, given["ShardId"])
+        return _ANY_SHARD
     if kind == "AT_LATEST":
-        return [shard for shard in shards if shard.is_open]
+        return _OPEN_NOW
     if kind == "FROM_TRIM_HORIZON":
-        return shards
+        return _ANY_SHARD
     if kind in ("AT_TIMESTAMP", "FROM_TIMESTAMP"):
         if at_ms is None:
             raise InvalidArgument(f"Must specify Timestamp parameter for ShardFilter of type {kind}.")
         if at_ms > now_ms:
             raise InvalidArgument(f"The Timestamp {at_ms} of the ShardFilter is in the future; it is now {now_ms}.")
     at_ms = max(at_ms or 0, stream.horizon_ms, stream.state.created_at_ms)
-    if kind == "FROM_TIMESTAMP":
-        return [shard for shard in shards if shard.closed_at_ms is None or shard.closed_at_ms >= at_ms]
-    return [
-        shard
-        for shard in shards
-        if shard.created_at_ms <= at_ms and (shard.closed_at_ms is None or shard.closed_at_ms > at_ms)
-    ]
+    return at_ms << 2 | (_OPEN_FROM if kind == "FROM_TIMESTAMP" else _OPEN_AT)
 
 
-def _listed_shard(kinesis: Kinesis, given: Values) -> tuple[Stream, int]:
+def _passes(shard: ShardState, kept: int) -> bool:
+    which, at_ms = kept & 3, kept >> 2
+    if which == _OPEN_FROM:
+        return shard.closed_at_ms is None or shard.closed_at_ms >= at_ms
+    if which == _OPEN_AT:
+        return shard.created_at_ms <= at_ms and (shard.closed_at_ms is None or shard.closed_at_ms > at_ms)
+    return shard.is_open if which == _OPEN_NOW else True
+
+
+def _listed_shard(kinesis: Kinesis, given: Values) -> tuple[Stream, Position]:
     """Where a list of shards goes on; a token says all, so nothing else may be given with it."""
     for member in ("StreamName", "StreamARN", "ExclusiveStartShardId", "ShardFilter", "StreamCreationTimestamp"):
         if given.get(member) is not None:
@@ -628,7 +647,7 @@ def _listed_shard(kinesis: Kinesis, given: Values) -> tuple[Stream, int]:
     now_ms = kinesis.clock.now_ms()
     if now_ms - position.issued_at_ms > limits.ITERATOR_AGE_MS_MAX:
         raise ExpiredNextToken(_expired("NextToken", "token", position.issued_at_ms, now_ms))
-    return stream, position.shard_index
+    return stream, position
 
 
 def _expired(subject: str, noun: str, created_ms: int, now_ms: int) -> str:

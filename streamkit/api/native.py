@@ -12,7 +12,8 @@ from streamkit.api import protocol
 from streamkit.api.gateway import Route
 from streamkit.api.http import Request, Response
 from streamkit.api.sigv4 import Authenticator, scope_of
-from streamkit.model.errors import SerializationError
+from streamkit.model import sequence
+from streamkit.model.errors import InvalidArgument, SerializationError
 from streamkit.model.limits import BODY_BYTES_MAX, WAIT_MS_MAX
 from streamkit.model.names import Scope
 from streamkit.streams import rules
@@ -70,6 +71,9 @@ class Native:
         given = _decoded(request, protocol.CheckpointsRequest)
         stream = self._stream(request, given.stream).state.id
         if given.save is not None:
+            for number in given.save.values():
+                if sequence.parse(number) is None:
+                    raise InvalidArgument(f"{number!r} is no sequence number of this server.")
             await self._streams.checkpoints.save(given.consumer, stream, given.save)
         return _json(self._streams.checkpoints.load(given.consumer, stream))
 

@@ -101,6 +101,7 @@ class Server:
     async def stop(self, drain_ms: int = DRAIN_MS) -> None:
         """Takes no more requests, answers those under way, and closes the log."""
         assert self._http is not None
+        self._directory.streams.stop_waiting()
         await self._http.drain(drain_ms)
         await self._directory.close()
 

@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -120,7 +121,7 @@ async def run_connections(
     for maker in makers:
         try:
             _, connection = await loop.create_connection(
-                lambda maker=maker: Connection(maker, outcome), url.hostname, url.port or 80
+                partial(Connection, maker, outcome), url.hostname or "", url.port or 80
             )
         except OSError as error:
             raise ServerUnreachable(f"no server answers at {endpoint}: {error.strerror or error}") from error

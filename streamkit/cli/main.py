@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
+import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, NoReturn
 
 from streamkit._version import __version__
 from streamkit.config import Config
@@ -21,6 +23,7 @@ COMMANDS: Final = {
     "create": "create a stream",
     "list": "list streams",
     "describe": "show a stream and its shards",
+    "delete": "delete a stream and its records",
     "put": "put a record, or each line of standard input",
     "load": "put the rows of a JSON-lines or CSV file",
     "tail": "print records as they arrive",
@@ -29,6 +32,17 @@ COMMANDS: Final = {
     "bench": "measure an endpoint",
     "version": "print the version",
 }
+_TIME_AGO: Final = re.compile(r"-\d+[smhd]")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A mistake is an error like any other, and says what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
+        options = [option for action in self._actions for option in action.option_strings]
+        hint = _did_you_mean(unknown.partition("=")[0], options)
+        raise UsageError(f"{message}{hint}; `{self.prog} --help` shows how it is used")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,16 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     if name == "--version":
         name = "version"
     try:
-        command = _command(name)
-        parser = argparse.ArgumentParser(
-            prog=f"streamkit {name}",
-            description=command.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.add_arguments(parser)
-        options = parser.parse_args(rest)
-        status: int = command.run(options, Config.load(os.environ, Path.cwd()))
+        status = _run(name, rest)
+        sys.stdout.flush()  # here, where a reader that has gone is expected
     except UsageError as error:
         print(f"streamkit {name}: {error}", file=sys.stderr)
         return 2
@@ -65,6 +71,31 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+def _run(name: str, arguments: list[str]) -> int:
+    command = _command(name)
+    parser = _Parser(
+        prog=f"streamkit {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    options = parser.parse_args(_with_times_ago(arguments))
+    status: int = command.run(options, Config.load(os.environ, Path.cwd()))
+    return status
+
+
+def _with_times_ago(arguments: list[str]) -> list[str]:
+    """`--from -10m` as `--from=-10m`: argparse would take `-10m` for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1].startswith("--") and "=" not in joined[-1] and _TIME_AGO.fullmatch(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _command(name: str) -> ModuleType:
     if name in COMMANDS:
         return importlib.import_module(f"streamkit.cli.{name}")
@@ -72,7 +103,13 @@ def _command(name: str) -> ModuleType:
     if name in more.names:
         module: ModuleType = more[name].load()
         return module
-    raise UsageError(f"there is no command {name!r}; `streamkit --help` lists them")
+    hint = _did_you_mean(name, [*COMMANDS, *more.names])
+    raise UsageError(f"there is no command {name!r}{hint}; `streamkit --help` lists them")
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1) if word else []
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _overview() -> str:

@@ -121,6 +121,8 @@ class BlockingKit:
         return _wait(self._loop, work)
 
     def _stop(self) -> None:
+        """Ends what other threads still wait for, and batches that nobody takes any more."""
+        asyncio.run_coroutine_threadsafe(_end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -146,8 +148,20 @@ class BlockingConsumer:
         while (batch := _wait(self._loop, next_batch())) is not None:
             yield batch
 
+    def stop(self) -> None:
+        """As `Consumer.stop`; from another thread, or between two batches."""
+        self._loop.call_soon_threadsafe(self._consumer.stop)
+
     def checkpoint(self, batch: RecordBatch | None = None) -> None:
         _wait(self._loop, self._consumer.checkpoint(batch))
+
+
+async def _end_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Final, Literal
 
-from streamkit.kit.backend import Backend, ShardInfo
+from streamkit.kit.backend import Backend, Reading, ShardInfo
 from streamkit.model import sequence
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import UsageError
@@ -50,11 +51,20 @@ class Consumer:
         self._ended: set[int] = set()
         self._handed_out: dict[int, str] = {}  # the last record of each shard, not checkpointed yet
         self._is_resumed = False
+        self._reading: asyncio.Future[Reading] | None = None
+        self._stopped = asyncio.Event()
         self.behind_ms = 0
         """How far the last read was from the tip."""
 
     def __aiter__(self) -> AsyncIterator[RecordBatch]:
         return self._batches()
+
+    def stop(self) -> None:
+        """Ends the iteration: a read that waits returns, and no batch is handed out any more. What was handed out can
+        still be checkpointed."""
+        self._stopped.set()
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def checkpoint(self, batch: RecordBatch | None = None) -> None:
         """Remembers, on disk, that everything up to the last record of `batch` is done; without a batch, everything
@@ -69,24 +79,40 @@ class Consumer:
 
     async def _batches(self) -> AsyncIterator[RecordBatch]:
         await self._resume()
-        while self._offsets:
-            found = await self._backend.read(
-                self.stream,
-                self._offsets,
-                records_max=self._batch_records_max,
-                bytes_max=GET_RECORDS_BYTES_MAX,
-                wait_ms=WAIT_MS_MAX if self._follow else 0,
-            )
+        while self._offsets and not self._stopped.is_set():
+            found = await self._read()
             self.behind_ms = found.behind_ms
             self._take_turns(batch.shard_index for batch in found.batches)
             for batch in found.batches:
                 self._offsets[batch.shard_index] = batch.next_offset
                 self._handed_out[batch.shard_index] = batch.last_sequence_number
                 yield batch
+                if self._stopped.is_set():
+                    return
             if found.ended:
                 await self._go_on_after(found.ended)
-            elif not found.batches and not self._follow:
+            elif not found.batches and (self._stopped.is_set() or not self._follow):
                 return
+
+    async def _read(self) -> Reading:
+        self._reading = asyncio.ensure_future(
+            self._backend.read(
+                self.stream,
+                self._offsets,
+                records_max=self._batch_records_max,
+                bytes_max=GET_RECORDS_BYTES_MAX,
+                wait_ms=WAIT_MS_MAX if self._follow else 0,
+            )
+        )
+        try:
+            return await self._reading
+        except asyncio.CancelledError:
+            if self._stopped.is_set() and self._reading.cancelled():
+                return Reading([], [], self.behind_ms)
+            self._reading.cancel()
+            raise
+        finally:
+            self._reading = None
 
     async def _resume(self) -> None:
         """Where each shard is taken up. A shard without a checkpoint is read from its beginning if it came to be

@@ -65,7 +65,12 @@ class EmbeddedBackend:
         return placements(await put.groups(), put.places, [*put.refused])
 
     async def put_table(self, stream: str, keys: pa.Array, data: pa.Array) -> int:
-        return await (await self._ready(stream)).put_table(keys, data)
+        import pyarrow.compute as pc
+
+        target = await self._ready(stream)
+        sizes = pc.binary_length(data).to_pylist()
+        rules.require_record_sizes(target.state, ((f"records.{row}.data", size) for row, size in enumerate(sizes, 1)))
+        return await target.put_table(keys, data)
 
     async def read(
         self, stream: str, offsets: Mapping[int, int], *, records_max: int, bytes_max: int, wait_ms: int

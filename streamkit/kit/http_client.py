@@ -125,7 +125,9 @@ class HttpClient:
         head = "\r\n".join([*lines, "", ""]).encode()
         connection = await self._connection()
         try:
-            answer = await asyncio.wait_for(connection.request([head, *body]), self._timeout_s)
+            # Not wait_for: in Python 3.11 that loses a cancellation that comes together with the answer.
+            async with asyncio.timeout(self._timeout_s):
+                answer = await connection.request([head, *body])
         except TimeoutError:
             raise ServerUnreachable(f"{self.endpoint} did not answer within {self._timeout_s:g} s") from None
         if connection.is_open:

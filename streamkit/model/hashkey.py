@@ -5,6 +5,8 @@ hash key overrides it (PutRecord, Kinesis API reference). Digests are kept as 16
 compared: byte order is number order, and no 128-bit integer is made per record.
 """
 
+from __future__ import annotations
+
 from typing import Final, NamedTuple
 
 try:  # a third of the cost of hashlib's, which looks its implementation up in OpenSSL each time

@@ -46,15 +46,11 @@ LIST_CONSUMERS_DEFAULT: Final = 100
 FRAME_COLUMNS_BYTES_MAX: Final = 8 * MIB  # soft: a frame is closed at the record that passes it
 FRAME_RECORDS_MAX: Final = 65_536
 SEGMENT_BYTES_MAX: Final = 64 * MIB  # soft: a segment closes after the commit that passes it
-SEGMENTS_PER_RETENTION: Final = (
-    24  # a segment also closes at this fraction of the retention, so that trimming is timely
-)
+SEGMENT_SPAN_MS: Final = HOUR_MS  # a segment also closes at this age: a 24th of the shortest retention
 MAPPED_BYTES_MAX: Final = 128 * MIB  # memory maps held by one log store
 INDEX_BYTES_MAX: Final = 16 * MIB  # frame tables of sealed segments held by one log store
-TAIL_READ_BYTES_MAX: Final = 256 * KIB  # a read of the unmapped tail up to this size is copied, a larger one maps
 PENDING_BYTES_MAX: Final = 64 * MIB  # appended, not yet durable, per stream; beyond it puts are refused as throttled
 COMMIT_THREADS: Final = 2
-OPEN_LOGS_MAX: Final = 512
 
 # -- the wire (ours) -------------------------------------------------------------------------------------------------
 BODY_BYTES_MAX: Final = 16 * MIB  # 10 MiB of records in base64, and the JSON around them
@@ -70,3 +66,7 @@ SEND_TIMEOUT_MS: Final = 30_000  # without the reader taking anything
 LINGER_TIMEOUT_MS: Final = 2_000  # after a refusal, for what the client is still sending
 WAIT_MS_MAX: Final = 20_000  # how long our own long read may wait
 JSON_DEPTH_MAX: Final = 64
+VIOLATIONS_MAX: Final = 10  # AWS reports no more broken constraints in one answer
+ECHO_CHARACTERS_MAX: Final = 4_096  # of a refused value, in the error that names it
+ANSWERS_BYTES: Final = 48 * MIB  # answers to GetRecords that their readers have not taken yet; then answers get small
+ANSWERS_BYTES_MAX: Final = 96 * MIB  # beyond it GetRecords is refused as throttled

@@ -16,7 +16,7 @@ from streamkit.model.errors import StorageUnavailable
 from streamkit.model.limits import COMMIT_THREADS
 from streamkit.model.names import StreamId
 from streamkit.shards.cache import SegmentCache
-from streamkit.shards.commit import Runner, ThreadRunner
+from streamkit.shards.commit import DiskRunner, Runner
 from streamkit.shards.files import DiskFiles, Files
 from streamkit.shards.log import DiskLog, LogSettings
 
@@ -44,7 +44,7 @@ class DiskLogStore:
         self._directory = directory / "streams"
         self._clock = clock
         self._files = files or DiskFiles()
-        self._runner = runner or ThreadRunner(COMMIT_THREADS, "commit")
+        self._runner = runner or DiskRunner(COMMIT_THREADS, "commit")
         self._settings = settings or LogSettings(sync_rounds=durability == "fsync")
         self._cache = SegmentCache(self._files)
         self._logs: dict[StreamId, DiskLog] = {}

@@ -18,7 +18,7 @@ from streamkit.clock import Clock
 from streamkit.log import BYTES, PATH, POSITION
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import DamagedLog, StorageUnavailable
-from streamkit.model.limits import HOUR_MS, SEGMENT_BYTES_MAX
+from streamkit.model.limits import SEGMENT_BYTES_MAX, SEGMENT_SPAN_MS
 from streamkit.model.names import StreamId
 from streamkit.shards import frame
 from streamkit.shards.cache import SegmentCache
@@ -52,7 +52,7 @@ class LogSettings:
 
     sync_rounds: bool = True
     segment_bytes_max: int = SEGMENT_BYTES_MAX
-    segment_span_ms: int = HOUR_MS
+    segment_span_ms: int = SEGMENT_SPAN_MS
 
 
 class _Written(NamedTuple):
@@ -163,7 +163,8 @@ class _SegmentWriter:
             position += length
         self._is_dirty = True  # until we know better
         segment.file.write(buffers)
-        if orders.sync:
+        # The opening is synced whatever the settings: once earlier segments are trimmed, it alone knows the offsets.
+        if orders.sync or not self._size:
             segment.file.sync()
             self._synced = position
         self._size = position
@@ -282,8 +283,11 @@ class DiskLog:
 
     async def trim(self, before_ms: int) -> None:
         self._expired_before_ms = before_ms
-        while len(self._segments) > 1 and self._segments[0].last_arrived_at_ms < before_ms:
+        # Never the last whose opening says which offsets come next: a crash may have left an empty file behind it.
+        while any(segment.opened_at_ms for segment in self._segments[1:]):
             segment = self._segments[0]
+            if segment.last_arrived_at_ms >= before_ms:
+                break
             try:
                 self._files.remove(segment.index_path)  # first: nobody would look for it afterwards
                 self._files.remove(segment.path)
@@ -293,8 +297,8 @@ class DiskLog:
             for shard_index in segment.shards:
                 self._shards[shard_index].drop_first()
             self._cache.drop(segment)
-        if self._segments and self._is_expired(self._segments[-1]):
-            self._queue.kick()  # seals it; a later trim removes it
+        if self._segments and self._is_expired(self._segments[0]):
+            self._queue.kick()  # opens the next one; a later trim removes it
 
     # -- Writer: see streamkit.shards.commit -------------------------------------------------------------------------
 
@@ -332,8 +336,9 @@ class DiskLog:
                 shard.add(segment, group.first_offset)
             table.add(index, group.first_offset, group.count, round_.arrived_at_ms, position, length, checksum)
             shard.next_offset = group.first_offset + group.count
+        if not segment.size:  # also one that was empty when it was recovered
+            segment.opened_at_ms = round_.arrived_at_ms
         segment.size = written.size
-        segment.opened_at_ms = segment.opened_at_ms or round_.arrived_at_ms  # it was empty when it was recovered
         for index in {group.shard.index for group in round_.groups}:
             self._readers.woken(index, self._shards[index].next_offset)
 
@@ -395,9 +400,12 @@ class DiskLog:
         """Takes in one segment of an earlier run: from its index where that is good, else by a scan."""
         buffer = self._files.map(segment.path)
         index = load_index(self._files, segment)
+        # Noted before the scan adds to the table what is not known to be durable.
+        covered_bytes = index.covered_bytes if index is not None else 0
+        indexed = {shard: frames.next_offset for shard, frames in index.shards.items()} if index is not None else {}
         if covers(index, buffer):
-            found = scan(buffer, segment.seed, index.covered_bytes, index)
-            found.durable_position = max(found.durable_position, index.covered_bytes)  # it was synced before the index
+            found = scan(buffer, segment.seed, covered_bytes, index)
+            found.durable_position = max(found.durable_position, covered_bytes)  # it was synced before the index
             found.positions, found.opened_at_ms = _opening(buffer, segment)
         else:
             found = scan(buffer, segment.seed)
@@ -411,14 +419,13 @@ class DiskLog:
             _log.error("a segment is damaged: %s", hole.why, extra={PATH: str(segment.path), POSITION: hole.start})
         segment.opened_at_ms = found.opened_at_ms
         self._admit_shards(segment, found)
-        self._pass_over_lost(segment, found, buffer, index)
+        self._pass_over_lost(segment, found, buffer, indexed)
         self._segments.append(segment)
         segment.summarize(found.table)
         self._queue.last_arrived_at_ms = max(self._queue.last_arrived_at_ms, segment.last_arrived_at_ms)
         if is_last:
             segment.table = found.table
-            is_synced = index is not None and index.covered_bytes == len(buffer)
-            self._writer.resume(segment, is_synced=is_synced)
+            self._writer.resume(segment, is_synced=covered_bytes == len(buffer))
 
     def _admit_shards(self, segment: Segment, found: Scan) -> None:
         def shard_of(index: int, first_offset: int) -> _ShardSegments:
@@ -433,14 +440,14 @@ class DiskLog:
             shard.add(segment, first_offset)
             shard.next_offset = frames.next_offset
 
-    def _pass_over_lost(self, segment: Segment, found: Scan, buffer: memoryview, index: FrameTable | None) -> None:
+    def _pass_over_lost(self, segment: Segment, found: Scan, buffer: memoryview, indexed: dict[int, int]) -> None:
         """Moves next offsets behind all that this segment may have held, as its damage or a newer index shows."""
         known = {shard_index: shard.next_offset for shard_index, shard in self._shards.items()}
         past = past_holes(found, buffer, {**known, UNHEARD: self._unheard_offset})
         self._unheard_offset = past.pop(UNHEARD)
-        for shard_index, frames in index.shards.items() if index is not None else ():
-            if frames.next_offset > past.get(shard_index, 0):
-                past[shard_index] = frames.next_offset
+        for shard_index, next_offset in indexed.items():
+            if next_offset > past.get(shard_index, 0):
+                past[shard_index] = next_offset
                 segment.is_damaged = True
                 _log.error("the end of a segment is gone", extra={PATH: str(segment.path), POSITION: segment.size})
         for shard_index, next_offset in past.items():
@@ -491,7 +498,10 @@ class DiskLog:
 
     def _batch(self, segment: Segment, shard_index: int, place: Place, onward: int) -> RecordBatch:
         """The frame as a batch, every byte of it checked."""
-        view = self._view(segment, place)
+        try:
+            view = self._view(segment, place)
+        except OSError as error:
+            raise StorageUnavailable(f"{segment.path} could not be read: {error}. Read again.") from error
         try:
             header = frame.read_header(view, 0)
             frame.check(view, header, frame.seed_of(segment.seed, place.position))

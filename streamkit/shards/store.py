@@ -22,7 +22,7 @@ class Shard:
     created_s: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rows:
     """Records to append to one shard, as puts bring them. `hash_keys` (16 bytes each) only where any was explicit."""
 

@@ -6,7 +6,7 @@ The texts are AWS's answers, recorded by people who test against it; where none 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from streamkit.model import sequence
@@ -24,7 +24,7 @@ from streamkit.model.limits import (
 from streamkit.model.names import Scope, shard_id, shard_index
 from streamkit.streams.state import ShardState, StreamState
 
-_TAG_CHARACTERS: Final = re.compile(r"[\w .,/=+\-%@:]*")
+_TAG_CHARACTERS: Final = re.compile(r"[\w ./=+\-%@:]*")
 _LIMITS_PAGE: Final = "http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html"
 DAY_MS: Final = 86_400_000
 
@@ -199,8 +199,9 @@ def require_put_size(size_bytes: int) -> None:
         raise InvalidArgument(f"Records size exceeds {PUT_RECORDS_BYTES_MAX // MIB} MB limit")
 
 
-def require_ordering_number(text: str, state: StreamState) -> None:
-    if sequence.parse(text) is None:
+def require_ordering_number(text: str, state: StreamState, now_ms: int) -> None:
+    position = sequence.parse(text)
+    if position is None or position.arrival_s > now_ms // 1000:
         raise InvalidArgument(
             f"ExclusiveMinimumSequenceNumber {text} used in PutRecord on stream {state.name} under account "
             f"{state.account} is invalid."
@@ -229,21 +230,27 @@ def require_sequence_number(text: str, shard: ShardState, state: StreamState) ->
 # -- tags ------------------------------------------------------------------------------------------------------------
 
 
-def require_tag_characters(texts: Iterable[str]) -> None:
-    for text in texts:
-        if not _TAG_CHARACTERS.fullmatch(text):
-            raise InvalidArgument(
-                "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, "
-                "_ . / = + - % @ :."
-            )
-        if text.lower().startswith("aws:"):
-            raise InvalidArgument("Tag keys starting with aws: are reserved for system use.")
+def require_tag_characters(texts: Collection[str], verb: str, name: str, account: str) -> None:
+    """`verb` is "add" or "remove". AWS names the percent sign as allowed in one text, and refuses it with another."""
+    if not all(map(_TAG_CHARACTERS.fullmatch, texts)):
+        raise InvalidArgument(
+            "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, "
+            "_ . / = + - % @ :."
+        )
+    if any("%" in text for text in texts):
+        preposition = "to" if verb == "add" else "from"
+        raise InvalidArgument(
+            f"Failed to {verb} tags {preposition} stream {name} under account {account} because some tags contained "
+            "illegal characters. The allowed characters are Unicode letters, white-spaces, "
+            "'_',',','/','=','+','-','@',':'."
+        )
 
 
 def with_tags(known: Mapping[str, str], more: Mapping[str, str], name: str, account: str) -> dict[str, str]:
     """The tags with more added or changed."""
-    require_tag_characters(more)
-    require_tag_characters(value for value in more.values() if not value.startswith("aws:"))
+    require_tag_characters([*more, *more.values()], "add", name, account)
+    if any(key.lower().startswith("aws:") for key in more):
+        raise InvalidArgument("Tag keys starting with aws: are reserved for system use.")
     tags = {**known, **more}
     if len(tags) > TAGS_PER_STREAM_MAX:
         raise InvalidArgument(

@@ -93,6 +93,11 @@ class Streams:
         await self._log_store.close()
         self._control.close()
 
+    def stop_waiting(self) -> None:
+        """Long reads return at once, those under way and those to come."""
+        for stream in self.all():
+            stream.stop_waiting()
+
     # -- finding -----------------------------------------------------------------------------------------------------
 
     def find(self, scope: Scope, name: str) -> Stream:
@@ -265,6 +270,7 @@ class Streams:
     async def remove_tags(self, stream: Stream, keys: Sequence[str]) -> None:
         async with stream.changing:
             state = stream.state
+            rules.require_tag_characters(keys, "remove", state.name, state.account)
             rest = {key: value for key, value in state.tags.items() if key not in keys}
             self._save(stream, msgspec.structs.replace(state, tags=rest))
 
@@ -305,6 +311,7 @@ class Streams:
 
     async def untag_consumer(self, stream: Stream, consumer: ConsumerState, keys: Sequence[str]) -> None:
         async with stream.changing:
+            rules.require_tag_characters(keys, "remove", consumer.name, stream.state.account)
             rest = {key: value for key, value in consumer.tags.items() if key not in keys}
             self._save(stream, _with_consumer(stream.state, msgspec.structs.replace(consumer, tags=rest)))
 
@@ -380,9 +387,12 @@ class Streams:
             self._settle_later(stream, pending.at_ms)
             return
         async with stream.changing:
+            # Meanwhile another change may have replaced this one, or the stream may be gone and its name taken.
+            if stream.state.pending is not pending or self._by_id.get(stream.state.id) is not stream:
+                return
             if stream.state.status == "DELETING":
                 await self._remove(stream)
-            elif stream.state.pending is pending:
+            else:
                 await self._apply(stream, stream.state)
 
     def _settle_later(self, stream: Stream, at_ms: int) -> None:
@@ -439,23 +449,29 @@ class Streams:
     # -- keeping house -----------------------------------------------------------------------------------------------
 
     async def trim(self) -> None:
-        """Gives back the space of what has left the retention, and forgets closed shards that hold nothing more."""
+        """Gives back the space of what has left the retention, and forgets closed shards that hold nothing more.
+
+        A stream that cannot be trimmed does not keep the others from it; it is tried again the next time.
+        """
         for stream in self.all():
+            try:
+                await self._trim(stream)
+            except (StreamkitError, OSError) as error:
+                _log.error("trimming failed: %s", error, extra={STREAM: stream.state.name})
+
+    async def _trim(self, stream: Stream) -> None:
+        async with stream.changing:
             if stream.state.status not in ("ACTIVE", "UPDATING"):
-                continue
+                return
             await stream.ready()
             await stream.log.trim(stream.horizon_ms)
-            async with stream.changing:
-                kept = [shard for shard in stream.state.shards if not stream.has_expired(shard)]
-                if len(kept) != len(stream.state.shards):
-                    self._save(stream, msgspec.structs.replace(stream.state, shards=kept))
+            kept = [shard for shard in stream.state.shards if not stream.has_expired(shard)]
+            if len(kept) != len(stream.state.shards):
+                self._save(stream, msgspec.structs.replace(stream.state, shards=kept))
 
     def _maintain(self) -> None:
         async def trim() -> None:
-            try:
-                await self.trim()
-            except StreamkitError as error:
-                _log.error("trimming failed: %s", error)
+            await self.trim()
             self._later(MAINTENANCE_MS, self._maintain)
 
         task = asyncio.get_running_loop().create_task(trim())
@@ -506,7 +522,7 @@ class Checkpoints:
         self._waiting.clear()
         try:
             self._control.save_checkpoints(waiting)
-        except StreamkitError as error:
+        except Exception as error:  # whatever it is, those who wait must hear of it
             saved.set_exception(error)
         else:
             saved.set_result(None)

@@ -68,6 +68,7 @@ class Stream:
         self._throttles: dict[int, ShardThrottle] = {}
         self._log: StreamLog | None = None
         self._last_append: Appended | None = None
+        self._lets_wait = True
         self.records_put = 0  # since the process started
         self._open: asyncio.Event | None = None  # set when a change of the shards is over; None while there is none
         self._on_change: list[Callable[[], None]] = []
@@ -222,6 +223,12 @@ class Stream:
             next_offset = None
         return Read(batches, next_offset, behind_ms)
 
+    def stop_waiting(self) -> None:
+        """Those who wait for records get what there is, from now on: the process is about to end."""
+        self._lets_wait = False
+        for callback in tuple(self._on_change):
+            callback()
+
     async def wait_any(self, offsets: Mapping[int, int], wait_ms: float) -> None:
         """Returns when one of the shards has a record at its offset or after it, when the stream's shards change, or
         when the time is over."""
@@ -250,8 +257,13 @@ class Stream:
         """Reads several shards at once, each from its offset, and waits where there is nothing yet. Records come in
         order within a shard; the limits hold for all shards together."""
         await self.ready()
-        if wait_ms and all(shard is not None and shard.is_open for shard in map(self.shard, offsets)):
+        if (
+            wait_ms
+            and self._lets_wait
+            and all(shard is not None and shard.is_open for shard in map(self.shard, offsets))
+        ):
             await self.wait_any(offsets, wait_ms)
+            await self.ready()  # it may have been deleted meanwhile
         found = AnyRead([], [], 0)
         for index, offset in offsets.items():
             shard = self.shard(index)

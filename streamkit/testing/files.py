@@ -33,11 +33,12 @@ class _File:
 
     def truncate(self, size: int) -> None:
         # The kernel zeroes the rest of the last page, which makes that page dirty.
-        self.seen = self.seen[:size] + bytes(max(size - len(self.seen), 0))
+        del self.seen[size:]
+        self.seen += bytes(size - len(self.seen))
         self.dirty = {page for page in self.dirty if page * PAGE_BYTES < size} | {size // PAGE_BYTES}
 
     def sync(self) -> None:
-        self.on_disk = self._with_pages(self.dirty, len(self.seen))
+        self._put_pages(self.on_disk, self.dirty, len(self.seen))
         self.dirty.clear()
 
     def lose_unsynced(self) -> None:
@@ -49,17 +50,17 @@ class _File:
         written = {page for page in sorted(self.dirty) if rng.random() < 0.5}
         shorter, longer = sorted((len(self.on_disk), len(self.seen)))
         size = rng.choice((shorter, longer, rng.randint(shorter, longer)))
-        self.on_disk = self._with_pages(written, size)
+        self._put_pages(self.on_disk, written, size)
         self.seen = bytearray(self.on_disk)
         self.dirty.clear()
 
-    def _with_pages(self, pages: set[int], size: int) -> bytearray:
-        disk = self.on_disk[:size] + bytes(max(size - len(self.on_disk), 0))
+    def _put_pages(self, disk: bytearray, pages: set[int], size: int) -> None:
+        del disk[size:]
+        disk += bytes(size - len(disk))
         for page in pages:
             start, end = page * PAGE_BYTES, min((page + 1) * PAGE_BYTES, size)
             part = self.seen[start:end]
             disk[start : start + len(part)] = part
-        return disk
 
 
 class _SimulatedAppendFile:
@@ -71,8 +72,10 @@ class _SimulatedAppendFile:
 
     def write(self, buffers: Sequence[bytes]) -> None:
         self._check()
-        self._files._fail_if_told("write")
         data = b"".join(buffers)
+        if self._files._is_told("write"):
+            self._file.write(data[: self._files._any_part(len(data))])
+        self._files._fail_if_told("write")
         fits = self._files._take_room(len(data))
         self._file.write(data[:fits])
         if fits < len(data):
@@ -115,6 +118,8 @@ class SimulatedFiles:
         self._removed: list[tuple[Path, _File]] = []  # in order, not yet known to be on disk
         self._room_bytes: int | None = None
         self._failures: dict[Operation, list[int]] = {}
+        self._power_ends_at: Operation | None = None
+        self._is_off = False
         self.crashes_count = 0
         self.syncs_count = 0
         self.written_bytes = 0
@@ -138,10 +143,16 @@ class SimulatedFiles:
         """The disk is full after this many more bytes: what does not fit is written in part, and refused."""
         self._room_bytes = room_bytes
 
+    def lose_power_at(self, operation: Operation) -> None:
+        """The next call of this kind is as far as it gets: the machine crashes, and all calls fail until `heal`."""
+        self._power_ends_at = operation
+
     def heal(self) -> None:
-        """The disk has room again, and whatever was told to fail will not."""
+        """Power is on, the disk has room, and whatever was told to fail will not."""
         self._room_bytes = None
         self._failures.clear()
+        self._power_ends_at = None
+        self._is_off = False
 
     def fail_next(self, operation: Operation, error: int = errno.EIO) -> None:
         """The next call of this kind fails, once. Calling it again makes one more fail."""
@@ -201,7 +212,16 @@ class SimulatedFiles:
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
 
+    def _is_told(self, operation: Operation) -> bool:
+        return bool(self._failures.get(operation)) or operation == self._power_ends_at
+
     def _fail_if_told(self, operation: Operation) -> None:
+        if operation == self._power_ends_at:
+            self._power_ends_at = None
+            self.crash()
+            self._is_off = True
+        if self._is_off:
+            raise _os_error(errno.EIO)
         errors = self._failures.get(operation)
         if errors:
             raise _os_error(errors.pop(0))
@@ -213,6 +233,9 @@ class SimulatedFiles:
             self._room_bytes -= size_bytes
         self.written_bytes += size_bytes
         return size_bytes
+
+    def _any_part(self, size_bytes: int) -> int:
+        return self._rng.randint(0, size_bytes)
 
     def _count_sync(self) -> None:
         self.syncs_count += 1

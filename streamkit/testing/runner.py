@@ -20,7 +20,7 @@ class InlineRunner:
         self._delay_ms_max = delay_ms_max
         self._is_closed = False
 
-    def run(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def run(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], size_bytes: int) -> None:
         self._later(lambda: self._work(job, done))
 
     def close(self) -> None:

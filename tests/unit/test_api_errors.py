@@ -38,12 +38,18 @@ def test_an_unknown_operation_has_no_message() -> None:
     [
         KeyError("secret"),
         AssertionError("secret"),
-        errors.DamagedLog("/home/secret/segment", 12, "checksum"),
-        errors.ServerError("secret"),
+        ValueError("secret"),
     ],
 )
-def test_our_own_faults_tell_the_client_nothing(error: Exception) -> None:
+def test_our_own_mistakes_tell_the_client_nothing(error: Exception) -> None:
     assert error_answer(error) == (500, b'{"__type":"InternalFailure"}')
+
+
+def test_damage_is_told_with_its_place_and_the_way_on() -> None:
+    status, body = error_answer(errors.DamagedLog("data/streams/1.seg", 12, "checksum", 7))
+    assert status == 500
+    text = "data/streams/1.seg is damaged at byte 12: checksum; reading can go on at offset 7"
+    assert orjson.loads(body) == {"__type": "InternalFailure", "message": text}
 
 
 def test_a_disk_that_refuses_is_said_to_be_unavailable() -> None:
@@ -54,7 +60,7 @@ def test_a_disk_that_refuses_is_said_to_be_unavailable() -> None:
 
 def test_request_ids_look_like_those_of_aws() -> None:
     request_id, extended_id = RequestIds(random.Random(7)).next()
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", request_id)
+    assert re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", request_id)
     assert len(base64.b64decode(extended_id, validate=True)) == 72
 
 

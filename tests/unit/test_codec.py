@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.api.codec import ECHO_CHARACTERS_MAX, Json, Member, Shape, json_seconds
+from streamkit.api.codec import Json, Member, Shape, json_seconds
 from streamkit.api.service_model import ServiceModel
 from streamkit.model.errors import SerializationError, ValidationError
-from streamkit.model.limits import JSON_DEPTH_MAX
+from streamkit.model.limits import ECHO_CHARACTERS_MAX, JSON_DEPTH_MAX
 
 KINESIS = ServiceModel.load("kinesis", "2013-12-02")
 BOTOCORE = botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model("kinesis", "service-2"), "kinesis")
