@@ -11,10 +11,7 @@ the arrival time are given when a round starts, so that a round that fails leave
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
 from streamkit.clock import Clock
@@ -23,95 +20,13 @@ from streamkit.model.errors import StorageUnavailable, ThroughputExceeded
 from streamkit.model.hashkey import digest_of
 from streamkit.model.limits import FRAME_COLUMNS_BYTES_MAX, FRAME_RECORDS_MAX, KIB, PENDING_BYTES_MAX
 from streamkit.shards import frame
+from streamkit.shards.runners import Runner
 from streamkit.shards.store import Placed, Rows, Shard, Table
 
-GATHER_TURNS_MAX: Final = 64
-"""Turns of the event loop, about 1.5 µs each when nothing happens, that a round waits for more appends."""
 GATHERED_BYTES_MAX: Final = 256 * KIB
-"""A round of this size is worth a sync of its own."""
-
-ON_LOOP_BYTES_MAX: Final = 64 * KIB
-"""A round larger than this is written on a thread: the write itself takes long, and lets others run meanwhile."""
-ON_LOOP_S_MAX: Final = 0.002
-"""A write and sync that took longer shows a slow disk; then"""
-THREADED_ROUNDS: Final = 256
-"""so many rounds go to a thread before the loop tries again."""
+"""A round of this size starts before the last one is answered; a smaller one waits for who comes back at once."""
 
 Callback = Callable[[BaseException | None], None]
-
-
-class Runner(Protocol):
-    """Runs blocking work and calls back on the event loop."""
-
-    def run(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], size_bytes: int) -> None:
-        """`size_bytes` tells how much work there is. The call-back may come before this returns."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class ThreadRunner:
-    """A few threads that do blocking work; the call-back costs one wake-up of the loop.
-
-    Cheaper than an executor and a future (about 6 µs a job against 25), which matters at thousands of commits a second.
-    """
-
-    def __init__(self, threads_count: int, name: str) -> None:
-        self._jobs: SimpleQueue[tuple[asyncio.AbstractEventLoop, Callable[[], Any], Callable[..., None]] | None]
-        self._jobs = SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True) for index in range(threads_count)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def run(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], size_bytes: int) -> None:
-        self._jobs.put((asyncio.get_running_loop(), job, done))
-
-    def close(self) -> None:
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        while (work := self._jobs.get()) is not None:
-            loop, job, done = work
-            try:
-                outcome: tuple[Any, BaseException | None] = (job(), None)
-            except BaseException as error:
-                outcome = (None, error)
-            try:
-                loop.call_soon_threadsafe(done, *outcome)
-            except RuntimeError:  # the loop was closed under us: nobody is left to be told
-                return
-
-
-class DiskRunner(ThreadRunner):
-    """Small rounds on the event loop as long as the disk is quick; large ones, and all while it is slow, on threads.
-
-    A hand-over to a thread and back costs more than a quick disk takes: two waits for the interpreter and four context
-    switches. With 16 writers of single records the server needs 45 µs of CPU a record with it on the loop, 70 µs with
-    threads. A sync on the loop delays everybody by its time, so one that takes long sends the next rounds to a thread.
-    """
-
-    def __init__(self, threads_count: int, name: str) -> None:
-        super().__init__(threads_count, name)
-        self._threaded_rounds = 0
-
-    def run(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], size_bytes: int) -> None:
-        if size_bytes > ON_LOOP_BYTES_MAX or self._threaded_rounds:
-            self._threaded_rounds = max(self._threaded_rounds - 1, 0)
-            super().run(job, done, size_bytes)
-            return
-        started_s = time.perf_counter()
-        try:
-            outcome: tuple[Any, BaseException | None] = (job(), None)
-        except Exception as error:
-            outcome = (None, error)
-        if time.perf_counter() - started_s > ON_LOOP_S_MAX:
-            self._threaded_rounds = THREADED_ROUNDS
-        done(*outcome)
 
 
 class Group:
@@ -174,7 +89,6 @@ class Round:
         self.groups: list[Group] = []
         self.open_groups: dict[int, Group] = {}
         self.callbacks: list[Callback] = []
-        self.appends_count = 0
         self.size_bytes = 0
         self.arrived_at_ms = 0
         self.is_done = False
@@ -244,7 +158,7 @@ class _Append:
 
 
 class Writer(Protocol):
-    """What a log does with a round. `write` runs on a commit thread, the others on the event loop."""
+    """What a log does with a round. `write` and `sync` may run on a commit thread, the others run on the event loop."""
 
     def next_offset(self, shard_index: int) -> int: ...
 
@@ -252,13 +166,64 @@ class Writer(Protocol):
         """What `write` needs to know of the loop's state."""
         ...
 
+    def is_long(self, round_: Round, prepared: Any) -> bool:
+        """Whether `write` will take so long that the event loop should not wait for it."""
+        ...
+
     def write(self, round_: Round, prepared: Any) -> Any:
-        """Makes the round durable, or raises and leaves nothing of it."""
+        """Hands the round to the operating system, or raises."""
+        ...
+
+    def needs_sync(self, written: Any) -> bool: ...
+
+    def sync(self, written: Any) -> None:
+        """Makes it durable, or raises; then nothing of the round counts."""
+        ...
+
+    def descriptor(self, written: Any) -> int | None:
+        """The file whose data the kernel may be asked to sync, with `synced` to be called after; None if only `sync`
+        can do it."""
+        ...
+
+    def synced(self, written: Any) -> None:
+        """The file was synced by somebody else."""
         ...
 
     def publish(self, round_: Round, written: Any) -> None:
         """Makes the round's records readable."""
         ...
+
+
+class _RoundJob:
+    """A round on its way to the disk; see `streamkit.shards.runners.Job`."""
+
+    __slots__ = ("_prepared", "_round", "_writer", "written")
+
+    def __init__(self, writer: Writer, round_: Round, prepared: Any) -> None:
+        self._writer = writer
+        self._round = round_
+        self._prepared = prepared
+        self.written: Any = None
+
+    @property
+    def is_long(self) -> bool:
+        return self._writer.is_long(self._round, self._prepared)
+
+    def write(self) -> None:
+        self.written = self._writer.write(self._round, self._prepared)
+
+    def sync(self) -> None:
+        self._writer.sync(self.written)
+
+    @property
+    def needs_sync(self) -> bool:
+        return self._writer.needs_sync(self.written)
+
+    def descriptor(self) -> int | None:
+        return self._writer.descriptor(self.written)
+
+    def synced(self) -> None:
+        self._writer.synced(self.written)
 
 
 class CommitQueue:
@@ -276,8 +241,6 @@ class CommitQueue:
         self._start_is_due = False
         self._idle: list[asyncio.Future[None]] = []
         self._closed: str | None = None
-        self._last_appends_count = 0
-        self._turns_left = 0
         self.last_arrived_at_ms = 0
 
     def append(self, groups: Sequence[Rows | Table]) -> _Append:
@@ -290,7 +253,6 @@ class CommitQueue:
                 f"{self._pending_bytes_max:,}; put again after a pause"
             )
         places = [pending.add_rows(group) if isinstance(group, Rows) else pending.add_table(group) for group in groups]
-        pending.appends_count += 1
         self.kick()
         return _Append(pending, places)
 
@@ -314,9 +276,6 @@ class CommitQueue:
             await future
 
     def _start(self) -> None:
-        if self._gathers():
-            asyncio.get_running_loop().call_soon(self._start)
-            return
         self._start_is_due = False
         round_ = self._in_flight = self._pending
         self._pending = Round()
@@ -328,21 +287,8 @@ class CommitQueue:
             first = next_offsets.get(index)
             group.first_offset = self._writer.next_offset(index) if first is None else first
             next_offsets[index] = group.first_offset + group.count
-        prepared = self._writer.prepare()
-        self._runner.run(lambda: self._writer.write(round_, prepared), self._finish, round_.size_bytes)
-
-    def _gathers(self) -> bool:
-        """Whether the next round waits a little for those whose appends were just acknowledged.
-
-        Writers that wait for each answer come back within some tens of microseconds, much less than a sync takes. A
-        round that started with the first of them would leave the others to the next one: half the throughput at the
-        same number of syncs. A lone writer is never kept waiting.
-        """
-        pending = self._pending
-        if pending.appends_count * 4 >= self._last_appends_count * 3 or pending.size_bytes > GATHERED_BYTES_MAX:
-            return False
-        self._turns_left -= 1
-        return self._turns_left > 0
+        job = _RoundJob(self._writer, round_, self._writer.prepare())
+        self._runner.run(job, lambda error: self._finish(job.written, error))
 
     def _finish(self, written: Any, error: BaseException | None) -> None:
         round_ = self._in_flight
@@ -359,8 +305,6 @@ class CommitQueue:
         callbacks, round_.callbacks = round_.callbacks, []
         for callback in callbacks:
             callback(error)
-        self._last_appends_count = round_.appends_count
-        self._turns_left = GATHER_TURNS_MAX
         if self._pending.groups:
             self.kick()
         if self._in_flight is None and not self._pending.groups:

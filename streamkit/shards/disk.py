@@ -16,9 +16,9 @@ from streamkit.model.errors import StorageUnavailable
 from streamkit.model.limits import COMMIT_THREADS
 from streamkit.model.names import StreamId
 from streamkit.shards.cache import SegmentCache
-from streamkit.shards.commit import DiskRunner, Runner
 from streamkit.shards.files import DiskFiles, Files
 from streamkit.shards.log import DiskLog, LogSettings
+from streamkit.shards.runners import DiskRunner, Runner
 
 Durability = Literal["fsync", "interval", "none"]
 SYNC_INTERVAL_MS: Final = 50

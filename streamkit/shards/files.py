@@ -27,7 +27,22 @@ class AppendFile(Protocol):
         """Returns when the bytes and the size are on disk. After an error nothing unsynced can be relied on."""
         ...
 
-    def truncate(self, size: int) -> None: ...
+    @property
+    def descriptor(self) -> int | None:
+        """What the kernel can be given to sync in place of `sync`, if it is a file of the machine's."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cuts the file, and what was reserved; the next write goes there."""
+        ...
+
+    def reserve(self, size: int) -> None:
+        """Writes zeros behind the end, so that the file is this long, durably; the end stays where it is.
+
+        A sync of bytes that replace others has no metadata to write: it takes two thirds of the time. A file that is
+        opened again ends where the zeros end, so whoever reserved truncates.
+        """
+        ...
 
     def read(self, position: int, length: int) -> bytes:
         """Bytes written before; fewer than asked for only at the end of the file. May run beside a write."""
@@ -66,21 +81,36 @@ class Files(Protocol):
 
 class _DiskAppendFile:
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._end = os.fstat(self._fd).st_size
 
     def write(self, buffers: Sequence[bytes]) -> None:
+        end = self._end
         for start in range(0, len(buffers), _BUFFERS_PER_WRITE):
             part = buffers[start : start + _BUFFERS_PER_WRITE]
-            written = os.writev(self._fd, part)
+            written = os.pwritev(self._fd, part, end)
             size = sum(map(len, part))
             while written < size:  # a short write: a signal, or the disk is filling up and the next one will say so
-                written += os.write(self._fd, b"".join(part)[written:])
+                written += os.pwrite(self._fd, b"".join(part)[written:], end + written)
+            end += size
+        self._end = end
+
+    def reserve(self, size: int) -> None:
+        missing = size - self._end
+        if missing > 0:
+            os.pwrite(self._fd, bytes(missing), self._end)
+            os.fdatasync(self._fd)
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
 
+    @property
+    def descriptor(self) -> int | None:
+        return self._fd
+
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
+        self._end = size
 
     def read(self, position: int, length: int) -> bytes:
         return os.pread(self._fd, length, position)

@@ -12,21 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streamkit.clock import Clock
 from streamkit.log import BYTES, PATH, POSITION
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import DamagedLog, StorageUnavailable
-from streamkit.model.limits import SEGMENT_BYTES_MAX, SEGMENT_SPAN_MS
+from streamkit.model.limits import KIB, MIB, SEGMENT_BYTES_MAX, SEGMENT_SPAN_MS
 from streamkit.model.names import StreamId
 from streamkit.shards import frame
 from streamkit.shards.cache import SegmentCache
-from streamkit.shards.commit import CommitQueue, Group, Round, Runner
-from streamkit.shards.files import Files
+from streamkit.shards.commit import CommitQueue, Group, Round
+from streamkit.shards.files import AppendFile, Files
 from streamkit.shards.frame import Damage
 from streamkit.shards.index import FrameTable, Place, ShardFrames
 from streamkit.shards.readers import Readers
+from streamkit.shards.runners import Runner
 from streamkit.shards.segment import (
     UNHEARD,
     Hole,
@@ -43,6 +44,14 @@ from streamkit.shards.store import Appended, Bounds, Rows, Table
 
 _log = logging.getLogger(__name__)
 _NO_FRAMES = ShardFrames()  # of a shard whose frames were damaged while the log was open
+
+
+RESERVED_BYTES: Final = MIB
+"""What is written ahead, in zeros, of small rounds that come often;"""
+ROUNDS_WORTH_RESERVING: Final = 64
+"""that is, after so many without room."""
+LONG_ROUND_BYTES: Final = 64 * KIB
+"""A round larger than this is encoded and written on a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class _Outcome(NamedTuple):
     segment: Segment
     frames: list[_Written]
     size: int
+    needs_sync: bool
 
 
 class _ShardSegments:
@@ -121,6 +131,8 @@ class _SegmentWriter:
         self._size = 0  # bytes that count; whatever lies behind them is cut before the next write
         self._synced = 0
         self._is_dirty = False
+        self._reserved = 0  # the file has zeros up to here
+        self._rounds_without_room = 0
 
     def resume(self, segment: Segment, *, is_synced: bool) -> None:
         """Goes on behind a recovered segment's last frame.
@@ -134,6 +146,11 @@ class _SegmentWriter:
         self._segment = segment
         self._size = self._synced = segment.size
         self._is_dirty = self._files.size(segment.path) > segment.size
+
+    @property
+    def must_prepare(self) -> bool:
+        """Whether a write has something to sync itself: a failed round to cut, or a segment to make."""
+        return self._is_dirty or self._segment is None or self._wants_room
 
     def write(self, round_: Round, orders: _Orders) -> _Outcome:
         if self._is_dirty:
@@ -161,15 +178,38 @@ class _SegmentWriter:
             length = len(prefix) + len(body)
             frames.append(_Written(group, position, length, frame.checksum_of(prefix)))
             position += length
-        self._is_dirty = True  # until we know better
+        self._is_dirty = True  # until it is synced
+        if self._wants_room:
+            self._reserve(segment.file, position)
         segment.file.write(buffers)
         # The opening is synced whatever the settings: once earlier segments are trimmed, it alone knows the offsets.
-        if orders.sync or not self._size:
-            segment.file.sync()
-            self._synced = position
-        self._size = position
+        return _Outcome(segment, frames, position, needs_sync=orders.sync or not self._size)
+
+    def sync(self, outcome: _Outcome) -> None:
+        assert outcome.segment.file is not None
+        if outcome.needs_sync:
+            outcome.segment.file.sync()
+        self.synced(outcome)
+
+    def synced(self, outcome: _Outcome) -> None:
+        if outcome.needs_sync:
+            self._synced = outcome.size
+        self._size = outcome.size
         self._is_dirty = False
-        return _Outcome(segment, frames, position)
+        self._rounds_without_room = 0 if outcome.size < self._reserved else self._rounds_without_room + 1
+
+    @property
+    def _wants_room(self) -> bool:
+        """Small rounds that come often are worth writing zeros ahead of them; others are not."""
+        return self._rounds_without_room >= ROUNDS_WORTH_RESERVING
+
+    def _reserve(self, file: AppendFile, position: int) -> None:
+        self._rounds_without_room = 0
+        try:
+            file.reserve(position + RESERVED_BYTES)
+        except OSError:
+            return  # the disk is filling up: go on without
+        self._reserved = position + RESERVED_BYTES
 
     def _cut(self) -> None:
         """Takes back what a failed round left. After a failed sync the kernel may hold pages it will never write,
@@ -179,9 +219,11 @@ class _SegmentWriter:
         self._segment.file.truncate(self._size)
         self._segment.file.sync()
         self._is_dirty = False
+        self._reserved = 0
 
     def _seal(self, segment: Segment, table: FrameTable) -> None:
         assert segment.file is not None
+        segment.file.truncate(self._size)
         segment.file.sync()
         if not segment.is_damaged:
             self._files.write_atomically(segment.index_path, table.encode(segment.seed))
@@ -196,7 +238,7 @@ class _SegmentWriter:
         segment = Segment(self._stream, path_of(self._directory, number), number, now_ms)
         segment.file = self._files.append(segment.path)
         self._segment = segment
-        self._size = self._synced = 0
+        self._size = self._synced = self._reserved = 0
 
 
 class DiskLog:
@@ -318,8 +360,24 @@ class DiskLog:
         seal = (active, active.table) if is_full or is_old or self._is_expired(active) else None
         return _Orders(next_offsets, seal, sync)
 
+    def is_long(self, round_: Round, prepared: _Orders) -> bool:
+        return round_.size_bytes > LONG_ROUND_BYTES or prepared.seal is not None or self._writer.must_prepare
+
     def write(self, round_: Round, prepared: _Orders) -> _Outcome:
         return self._writer.write(round_, prepared)
+
+    def needs_sync(self, written: _Outcome) -> bool:
+        return written.needs_sync
+
+    def sync(self, written: _Outcome) -> None:
+        self._writer.sync(written)
+
+    def descriptor(self, written: _Outcome) -> int | None:
+        assert written.segment.file is not None
+        return written.segment.file.descriptor
+
+    def synced(self, written: _Outcome) -> None:
+        self._writer.synced(written)
 
     def publish(self, round_: Round, written: _Outcome) -> None:
         segment = written.segment
@@ -352,7 +410,7 @@ class DiskLog:
             if active is not None and active.file is not None and active.table is not None:
                 active.file.sync()
                 if not active.is_damaged:
-                    self._leave_index(active, active.table)
+                    self._leave_index(active, active.file, active.table)
         finally:
             self._forget()
 
@@ -370,8 +428,9 @@ class DiskLog:
         await self._queue.close(reason)
         self._readers.fail(StorageUnavailable(reason))
 
-    def _leave_index(self, segment: Segment, table: FrameTable) -> None:
+    def _leave_index(self, segment: Segment, file: AppendFile, table: FrameTable) -> None:
         try:
+            file.truncate(segment.size)  # gives back what was reserved
             self._files.write_atomically(segment.index_path, table.encode(segment.seed))
         except OSError as error:  # it is only a cache
             _log.warning("no index was left, the next start scans: %s", error, extra={PATH: str(segment.index_path)})
@@ -551,8 +610,10 @@ def _without_torn_tail(found: Scan, buffer: memoryview, segment: Segment) -> tup
     torn = next((hole for hole in found.holes if hole.start >= found.durable_position), None)
     if torn is None:
         return found, len(buffer)
-    _log.warning(
-        "cut a torn tail of %d bytes (%s)", len(buffer) - torn.start, torn.why,
+    # Zeros to the end are room that was reserved and not used: every kill leaves that.
+    level = logging.WARNING if any(buffer[torn.start :]) else logging.INFO
+    _log.log(
+        level, "cut a torn tail of %d bytes (%s)", len(buffer) - torn.start, torn.why,
         extra={PATH: str(segment.path), POSITION: torn.start, BYTES: len(buffer) - torn.start},
     )  # fmt: skip
     return scan(buffer[: torn.start], segment.seed), torn.start

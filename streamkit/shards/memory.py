@@ -15,8 +15,9 @@ from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import StorageUnavailable
 from streamkit.model.names import StreamId
 from streamkit.shards import frame
-from streamkit.shards.commit import CommitQueue, Group, Round, Runner, ThreadRunner
+from streamkit.shards.commit import CommitQueue, Group, Round
 from streamkit.shards.readers import Readers
+from streamkit.shards.runners import Runner, ThreadRunner
 from streamkit.shards.store import Appended, Bounds, Rows, Table
 
 
@@ -75,8 +76,23 @@ class MemoryLog:
     def prepare(self) -> None:
         return None
 
+    def is_long(self, round_: Round, prepared: None) -> bool:
+        return True
+
     def write(self, round_: Round, prepared: None) -> list[RecordBatch]:
         return [_batch(group, round_.arrived_at_ms) for group in round_.groups]
+
+    def needs_sync(self, written: list[RecordBatch]) -> bool:
+        return False
+
+    def sync(self, written: list[RecordBatch]) -> None:
+        """Nothing outlives the process."""
+
+    def descriptor(self, written: list[RecordBatch]) -> None:
+        return None
+
+    def synced(self, written: list[RecordBatch]) -> None:
+        raise AssertionError("there is nothing that could be synced")
 
     def publish(self, round_: Round, written: list[RecordBatch]) -> None:
         for batch in written:

@@ -125,6 +125,8 @@ class _LogCheck:
         torn = next((hole for hole in found.holes if hole.start >= durable), None)
         if torn is None:
             return found
+        if not any(buffer[torn.start :]):  # room that was reserved and not used
+            return scan(buffer[: torn.start], segment.seed)
         size = len(buffer) - torn.start
         why = f"a crash tore the last write ({torn.why}); {size:,} bytes, none acknowledged, that the next write cuts"
         self.found(segment.path, torn.start, why, is_damage=False)

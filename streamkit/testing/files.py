@@ -81,6 +81,11 @@ class _SimulatedAppendFile:
         if fits < len(data):
             raise _os_error(errno.ENOSPC)
 
+    @property
+    def descriptor(self) -> int | None:
+        """None: only `sync` syncs it."""
+        return None
+
     def sync(self) -> None:
         self._check()
         try:
@@ -90,6 +95,10 @@ class _SimulatedAppendFile:
             raise
         self._files._count_sync()
         self._file.sync()
+
+    def reserve(self, size: int) -> None:
+        """Nothing: how long a sync takes is not simulated."""
+        self._check()
 
     def truncate(self, size: int) -> None:
         self._check()

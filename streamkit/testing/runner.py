@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
+
+from streamkit.shards.runners import Done, Job
 
 
 class InlineRunner:
-    """See `streamkit.shards.commit.Runner`.
+    """See `streamkit.shards.runners.Runner`.
 
     With a random generator, a job starts up to `delay_ms_max` after it was given, and is reported done up to as long
     after it ran: what else happens meanwhile interleaves with commits as it does with threads, and a seed repeats it.
@@ -20,19 +21,21 @@ class InlineRunner:
         self._delay_ms_max = delay_ms_max
         self._is_closed = False
 
-    def run(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None], size_bytes: int) -> None:
+    def run(self, job: Job, done: Done) -> None:
         self._later(lambda: self._work(job, done))
 
     def close(self) -> None:
         """Jobs not yet run will not be: to a store that was given this runner, its process has ended."""
         self._is_closed = True
 
-    def _work(self, job: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
+    def _work(self, job: Job, done: Done) -> None:
+        outcome: BaseException | None = None
         try:
-            outcome: tuple[Any, BaseException | None] = (job(), None)
+            job.write()
+            job.sync()
         except Exception as error:
-            outcome = (None, error)
-        self._later(lambda: done(*outcome))
+            outcome = error
+        self._later(lambda: done(outcome))
 
     def _later(self, callback: Callable[[], None]) -> None:
         def unless_closed() -> None:

@@ -134,12 +134,35 @@ def test_a_failed_sync_says_so_once_and_loses_the_pages() -> None:
     assert b"lost" not in bytes(files.map(DATA / "f"))
 
 
+class NamedJob:
+    """Says that it was written."""
+
+    is_long = True
+    needs_sync = True
+
+    def __init__(self, name: str, ran: list[str]) -> None:
+        self.name = name
+        self.ran = ran
+
+    def write(self) -> None:
+        self.ran.append(self.name)
+
+    def sync(self) -> None:
+        pass
+
+    def descriptor(self) -> int | None:
+        return None
+
+    def synced(self) -> None:
+        pass
+
+
 def test_jobs_of_a_closed_runner_never_run() -> None:
     async def main(clock: VirtualClock, rng: random.Random) -> list[str]:
         ran: list[str] = []
         first, second = InlineRunner(rng, delay_ms_max=100), InlineRunner(rng, delay_ms_max=100)
         for name, runner in (("first", first), ("second", second)):
-            runner.run(lambda name=name: ran.append(name), lambda outcome, error: ran.append("done"), 0)  # type: ignore[misc]
+            runner.run(NamedJob(name, ran), lambda error: ran.append("done"))
         first.close()
         await clock.sleep(1000)
         return ran

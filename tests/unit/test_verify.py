@@ -211,7 +211,16 @@ def test_an_index_of_an_earlier_close_that_covers_only_the_beginning_is_no_damag
     assert (report.findings, report.records_count) == ([], 24)
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 40, b"SKF1 and then some", None], ids=["zeros", "rubbish", "half a frame"])
+def test_room_that_was_reserved_and_not_used_is_nothing_to_tell(tmp_path: Path) -> None:
+    directory = crashed(tmp_path / "data", tmp_path / "copy")
+    (path,) = directory.glob("*.seg")
+    path.write_bytes(path.read_bytes() + bytes(4096))
+    assert verified(directory).findings == []
+    assert gone_on_with(tmp_path / "copy").next_offset > 0
+    assert verified(directory).findings == []
+
+
+@pytest.mark.parametrize("tail", [b"SKF1 and then some", None], ids=["rubbish", "half a frame"])
 def test_a_torn_tail_is_told_and_is_no_damage_and_the_next_write_cuts_it(tmp_path: Path, tail: bytes | None) -> None:
     directory = crashed(tmp_path / "data", tmp_path / "copy")
     (path,) = directory.glob("*.seg")
