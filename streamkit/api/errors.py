@@ -42,12 +42,11 @@ class RequestIds:
 
     def __init__(self, source: random.Random) -> None:
         digits = f"{source.getrandbits(80):020x}"
-        self._start = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}-"
+        self._start = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:]}-".encode()
         self._extended_start = pybase64.b64encode(source.randbytes(60))
         self._counts = itertools.count(source.getrandbits(40))
 
     def next(self) -> tuple[bytes, bytes]:
         """The values of x-amzn-RequestId (in the form of a UUID) and of x-amz-id-2 (base64 of 72 bytes)."""
         count = next(self._counts)
-        extended = self._extended_start + pybase64.b64encode(count.to_bytes(12, "big"))
-        return f"{self._start}{count:012x}".encode(), extended
+        return b"%b%012x" % (self._start, count), self._extended_start + b"%016x" % count

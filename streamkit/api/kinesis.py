@@ -77,15 +77,12 @@ class Kinesis:
     @property
     def fast_paths(self) -> Mapping[str, FastPath]:
         def put_record(scope: Scope, body: Buffer, respond: Respond) -> bool:
-            return records.fast_put_record(self._finder(scope), body, respond)
+            return records.fast_put_record(self.streams.named(scope), body, respond)
 
         def put_records(scope: Scope, body: Buffer, respond: Respond) -> bool:
-            return records.fast_put_records(self._finder(scope), body, respond)
+            return records.fast_put_records(self.streams.named(scope), body, respond)
 
         return {"PutRecord": put_record, "PutRecords": put_records}
-
-    def _finder(self, scope: Scope) -> Callable[[str], Stream | None]:
-        return self.streams.named(scope).get
 
     # -- what requests name ------------------------------------------------------------------------------------------
 
