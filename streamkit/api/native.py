@@ -16,7 +16,6 @@ from streamkit.model import sequence
 from streamkit.model.errors import InvalidArgument, SerializationError
 from streamkit.model.limits import BODY_BYTES_MAX, WAIT_MS_MAX
 from streamkit.model.names import Scope
-from streamkit.streams import rules
 from streamkit.streams.service import Streams
 from streamkit.streams.stream import Stream
 
@@ -43,10 +42,9 @@ class Native:
         stream = self._stream(request, query.get("stream", ""))
         batch = protocol.decode_put(request.body)
         await stream.ready()
-        sizes = map(len, batch.values())
-        rules.require_record_sizes(stream.state, ((f"records.{row}.data", size) for row, size in enumerate(sizes, 1)))
         if query.get("by") == "columns":
             return _json(protocol.PutAnswer(await stream.put_table(*protocol.key_and_data(batch))))
+        stream.require_record_sizes([*map(len, batch.values())])
         put = stream.put(
             [key.encode() for key in batch.partition_keys()], list(map(bytes, batch.values())), batch.digests()
         )

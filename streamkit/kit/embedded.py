@@ -14,7 +14,6 @@ from streamkit.kit.backend import Placement, Reading, StreamInfo, info_of, place
 from streamkit.metrics import Registry
 from streamkit.model.names import Scope
 from streamkit.shards.disk import Durability
-from streamkit.streams import rules
 from streamkit.streams.directory import DataDirectory
 from streamkit.streams.stream import Stream
 
@@ -58,19 +57,12 @@ class EmbeddedBackend:
         self, stream: str, keys: Sequence[bytes], values: Sequence[bytes], hash_keys: Sequence[bytes | None] | None
     ) -> list[Placement | None]:
         target = await self._ready(stream)
-        rules.require_record_sizes(
-            target.state, ((f"records.{row}.data", len(value)) for row, value in enumerate(values, 1))
-        )
+        target.require_record_sizes([*map(len, values)])
         put = target.put([*keys], [*values], hash_keys)
         return placements(await put.groups(), put.places, [*put.refused])
 
     async def put_table(self, stream: str, keys: pa.Array, data: pa.Array) -> int:
-        import pyarrow.compute as pc
-
-        target = await self._ready(stream)
-        sizes = pc.binary_length(data).to_pylist()
-        rules.require_record_sizes(target.state, ((f"records.{row}.data", size) for row, size in enumerate(sizes, 1)))
-        return await target.put_table(keys, data)
+        return await (await self._ready(stream)).put_table(keys, data)
 
     async def read(
         self, stream: str, offsets: Mapping[int, int], *, records_max: int, bytes_max: int, wait_ms: int

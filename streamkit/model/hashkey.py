@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 try:  # a third of the cost of hashlib's, which looks its implementation up in OpenSSL each time
-    from _md5 import md5  # type: ignore[import-not-found]
+    from _md5 import md5 as _md5  # type: ignore[import-not-found]
 except ImportError:  # a build without it, or with MD5 switched off
-    from hashlib import md5
+    from hashlib import md5 as _md5
 
+md5: Final = _md5  # for loops that cannot afford a call of `digest_of`
 HASH_KEYS_COUNT: Final = 1 << 128
 HASH_KEY_MAX: Final = HASH_KEYS_COUNT - 1
 

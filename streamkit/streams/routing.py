@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from streamkit.model.batch import Columns
-from streamkit.model.hashkey import digest_of
+from streamkit.model.hashkey import digest_of, md5
 from streamkit.shards.store import Rows, Shard, Table
 from streamkit.streams.state import ShardState
 
@@ -95,9 +95,9 @@ class Router:
 
         by_first_byte, starts = self._by_first_byte, self._starts
         if _UNDECIDED not in by_first_byte:  # a power of two of equal shards: one pass, half the cost
-            slots = array("H", [by_first_byte[digest_of(key)[0]] for key in keys])
+            slots = array("H", [by_first_byte[md5(key).digest()[0]] for key in keys])
         else:
-            slots = array("H", [bisect_right(starts, digest_of(key)) - 1 for key in keys])
+            slots = array("H", [bisect_right(starts, md5(key).digest()) - 1 for key in keys])
         return pa.Array.from_buffers(pa.uint16(), len(slots), [None, pa.py_buffer(slots)])
 
 

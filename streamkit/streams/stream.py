@@ -13,6 +13,7 @@ from streamkit.model.errors import ResourceNotFound, ThroughputExceeded
 from streamkit.model.limits import FRAME_RECORDS_MAX, HOUR_MS
 from streamkit.model.names import shard_id as id_of
 from streamkit.shards.store import Appended, LogStore, Rows, Shard, StreamLog
+from streamkit.streams import rules
 from streamkit.streams.routing import Router
 from streamkit.streams.state import ShardState, StreamState
 from streamkit.streams.throttle import ShardThrottle
@@ -163,6 +164,11 @@ class Stream:
         Rows of one shard keep their order. A table of more than 65,536 rows takes several commits, each all or
         nothing, and is routed while the disk writes. Limits on throughput are not enforced.
         """
+        import pyarrow.compute as pc
+
+        sizes = pc.binary_length(data)
+        if len(data) and pc.max(sizes).as_py() > self.state.record_bytes_max:
+            self.require_record_sizes(sizes.to_pylist())
         appended: Appended | None = None
         for start in range(0, len(keys), FRAME_RECORDS_MAX):
             await self.ready()
@@ -175,6 +181,12 @@ class Stream:
             await appended.wait()
         self.records_put += len(keys)
         return len(keys)
+
+    def require_record_sizes(self, sizes: Sequence[int]) -> None:
+        """Raises ValidationError, naming each record that is larger than the stream takes."""
+        if max(sizes, default=0) > self.state.record_bytes_max:
+            named = ((f"records.{row}.data", size) for row, size in enumerate(sizes, 1))
+            rules.require_record_sizes(self.state, named)
 
     def rate_exceeded(self, shard_index: int) -> str:
         return RATE_EXCEEDED.format(shard=id_of(shard_index), name=self.state.name, account=self.state.account)
