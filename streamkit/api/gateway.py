@@ -36,15 +36,12 @@ Route = Callable[[Request], Awaitable[Response]]
 
 _JSON: Final = b"application/json"
 _CORS: Final = (
-    (b"Access-Control-Allow-Origin", b"*"),
-    (
-        b"Access-Control-Expose-Headers",
-        b"x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date",
-    ),
+    b"Access-Control-Allow-Origin: *\r\n"
+    b"Access-Control-Expose-Headers: "
+    b"x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date\r\n"
 )
 _PREFLIGHT: Final = (
-    b"Access-Control-Allow-Methods",
-    b"GET, HEAD, PUT, POST, DELETE, OPTIONS",
+    b"Access-Control-Allow-Methods: GET, HEAD, PUT, POST, DELETE, OPTIONS\r\nAccess-Control-Max-Age: 172800\r\n"
 )
 
 
@@ -150,24 +147,21 @@ class Gateway:
 
     def _refused(self, error: BaseException, operation: _Operation | None, request: Request) -> Response:
         status, body = error_answer(error)
-        headers = self._headers(request)
+        request_id, extended_id = self._request_ids.next()
         name = operation.name if operation is not None else "unknown"
         code = error.code if isinstance(error, StreamkitError) else StreamkitError.code
         self._errors.add(1, name, code)
-        fields = {OPERATION: name, ERROR_CODE: code, REQUEST_ID: headers[0][1].decode()}
+        fields = {OPERATION: name, ERROR_CODE: code, REQUEST_ID: request_id.decode()}
         if status < 500 or isinstance(error, NotImplementedHere):
             _log.info("refused: %s", error, extra=fields)
         else:
             known = isinstance(error, StreamkitError)
             _log.error("failed: %s", error, extra=fields, exc_info=None if known else error)
-        return Response(status, body, b"application/x-amz-json-1.1", headers)
+        lines = _id_lines(request_id, extended_id, request)
+        return Response(status, body, b"application/x-amz-json-1.1", lines)
 
-    def _headers(self, request: Request) -> list[tuple[bytes, bytes]]:
-        request_id, extended_id = self._request_ids.next()
-        headers = [(b"x-amzn-RequestId", request_id), (b"x-amz-id-2", extended_id)]
-        if b"origin" in request.headers:
-            headers += _CORS
-        return headers
+    def _headers(self, request: Request) -> bytes:
+        return _id_lines(*self._request_ids.next(), request)
 
     def _scope_of(self, request: Request) -> Scope:
         credential = self._authenticator.authenticate(request)
@@ -201,8 +195,14 @@ class Gateway:
     def _preflight(self, request: Request) -> Response:
         """A browser asks whether it may: it may."""
         wanted = request.headers.get(b"access-control-request-headers", b"*")
-        headers = [*self._headers(request), _PREFLIGHT, (b"Access-Control-Allow-Headers", wanted)]
-        return Response(200, b"", headers=[*headers, (b"Access-Control-Max-Age", b"172800")])
+        allowed = b"Access-Control-Allow-Headers: %b\r\n" % wanted
+        return Response(200, b"", headers=self._headers(request) + _PREFLIGHT + allowed)
+
+
+def _id_lines(request_id: bytes, extended_id: bytes, request: Request) -> bytes:
+    """The header lines that every answer of AWS has."""
+    lines = b"x-amzn-RequestId: %b\r\nx-amz-id-2: %b\r\n" % (request_id, extended_id)
+    return lines + _CORS if b"origin" in request.headers else lines
 
 
 def _pass_on(respond: Respond, task: asyncio.Task[Body]) -> None:

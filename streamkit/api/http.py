@@ -124,7 +124,8 @@ class Response:
     """An answer. The server adds Date and Content-Length; everything else is the caller's.
 
     `body` is one bytes object, or buffers of bytes that are sent one after the other and must not change meanwhile;
-    they are neither joined nor copied as a whole. Header names and values are written as they are.
+    they are neither joined nor copied as a whole. Header names and values are written as they are. `headers` may also
+    be lines that are ready to be written, each ended by CRLF.
     """
 
     __slots__ = ("body", "close", "content_type", "headers", "status")
@@ -134,7 +135,7 @@ class Response:
         status: int,
         body: bytes | Sequence[Buffer] = b"",
         content_type: bytes = b"text/plain",
-        headers: Sequence[tuple[bytes, bytes]] = (),
+        headers: Sequence[tuple[bytes, bytes]] | bytes = (),
         close: bool = False,
     ) -> None:
         self.status = status
@@ -679,7 +680,9 @@ class _Connection(asyncio.Protocol):
             response.content_type,
             body_bytes,
             persistence,
-            b"".join([b"%b: %b\r\n" % header for header in response.headers]),
+            response.headers
+            if isinstance(response.headers, bytes)
+            else b"".join([b"%b: %b\r\n" % header for header in response.headers]),
         )
 
     def _send_unsent(self) -> None:

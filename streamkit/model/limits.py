@@ -52,6 +52,8 @@ INDEX_BYTES_MAX: Final = 16 * MIB  # frame tables of sealed segments held by one
 PENDING_BYTES_MAX: Final = 64 * MIB  # appended, not yet durable, per stream; beyond it puts are refused as throttled
 COMMIT_THREADS: Final = 2
 
+SHARD_IDS_CACHED_MAX: Final = 16_384  # their text, made again and again
+
 # -- the wire (ours) -------------------------------------------------------------------------------------------------
 BODY_BYTES_MAX: Final = 16 * MIB  # 10 MiB of records in base64, and the JSON around them
 REQUEST_LINE_BYTES_MAX: Final = 8 * KIB

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple, NewType
+
+from streamkit.model.limits import SHARD_IDS_CACHED_MAX
 
 StreamId = NewType("StreamId", str)
 """One incarnation of a stream: 32 hex digits. A stream deleted and created again under its name gets another."""
@@ -55,6 +58,7 @@ class ConsumerArn(NamedTuple):
         return cls(stream, match[2], int(match[3])) if stream else None
 
 
+@lru_cache(maxsize=SHARD_IDS_CACHED_MAX)
 def shard_id(index: int) -> str:
     """`shardId-` and twelve digits, as AWS writes it."""
     return f"shardId-{index:012d}"

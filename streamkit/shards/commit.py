@@ -101,7 +101,10 @@ class Round:
             self.open_groups[rows.shard.index] = group
         place = (group, group.count)
         group.add(rows)
-        size = sum(map(len, rows.values)) + sum(map(len, rows.keys))
+        if len(rows.keys) == 1:
+            size = len(rows.keys[0]) + len(rows.values[0])
+        else:
+            size = sum(map(len, rows.values)) + sum(map(len, rows.keys))
         group.size_bytes += size
         self.size_bytes += size
         return place
