@@ -51,6 +51,10 @@ MAPPED_BYTES_MAX: Final = 128 * MIB  # memory maps held by one log store
 INDEX_BYTES_MAX: Final = 16 * MIB  # frame tables of sealed segments held by one log store
 PENDING_BYTES_MAX: Final = 64 * MIB  # appended, not yet durable, per stream; beyond it puts are refused as throttled
 COMMIT_THREADS: Final = 2
+LONG_ROUND_BYTES: Final = 64 * KIB  # a commit larger than this is encoded and written on a thread
+SYNCS_UNDER_WAY_MAX: Final = 128  # by the kernel at once; more logs than that sync on threads
+RESERVED_BYTES: Final = 1 * MIB  # written ahead, in zeros, of small commits that come often:
+ROUNDS_WORTH_RESERVING: Final = 64  # after so many without room
 
 SHARD_IDS_CACHED_MAX: Final = 16_384  # their text, made again and again
 

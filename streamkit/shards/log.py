@@ -1,7 +1,7 @@
 """The log of one stream on disk: what a round writes, and how records are found and read again.
 
-The event loop owns what is known (segments, spans, frame tables, bounds); the commit thread owns the file being
-written. They meet in `prepare`, `write` and `publish`, one round at a time, so there is no lock.
+The event loop owns what is known (segments, spans, frame tables, bounds); `SegmentWriter` owns the file being written,
+and may run on a thread. They meet in `prepare`, `write` and `publish`, one round at a time, so there is no lock.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from streamkit.clock import Clock
 from streamkit.log import BYTES, PATH, POSITION
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import DamagedLog, StorageUnavailable
-from streamkit.model.limits import KIB, MIB, SEGMENT_BYTES_MAX, SEGMENT_SPAN_MS
+from streamkit.model.limits import LONG_ROUND_BYTES, SEGMENT_BYTES_MAX, SEGMENT_SPAN_MS
 from streamkit.model.names import StreamId
 from streamkit.shards import frame
 from streamkit.shards.cache import SegmentCache
-from streamkit.shards.commit import CommitQueue, Group, Round
+from streamkit.shards.commit import CommitQueue, Round
 from streamkit.shards.files import AppendFile, Files
 from streamkit.shards.frame import Damage
 from streamkit.shards.index import FrameTable, Place, ShardFrames
@@ -41,17 +40,10 @@ from streamkit.shards.segment import (
     scan,
 )
 from streamkit.shards.store import Appended, Bounds, Rows, Table
+from streamkit.shards.writer import Orders, Outcome, SegmentWriter
 
 _log = logging.getLogger(__name__)
 _NO_FRAMES = ShardFrames()  # of a shard whose frames were damaged while the log was open
-
-
-RESERVED_BYTES: Final = MIB
-"""What is written ahead, in zeros, of small rounds that come often;"""
-ROUNDS_WORTH_RESERVING: Final = 64
-"""that is, after so many without room."""
-LONG_ROUND_BYTES: Final = 64 * KIB
-"""A round larger than this is encoded and written on a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +54,6 @@ class LogSettings:
     sync_rounds: bool = True
     segment_bytes_max: int = SEGMENT_BYTES_MAX
     segment_span_ms: int = SEGMENT_SPAN_MS
-
-
-class _Written(NamedTuple):
-    group: Group
-    position: int
-    length: int
-    checksum: int
-
-
-class _Orders(NamedTuple):
-    """What the loop tells the commit thread with a round."""
-
-    next_offsets: dict[int, int]
-    seal: tuple[Segment, FrameTable] | None
-    sync: bool
-
-
-class _Outcome(NamedTuple):
-    """What a round did to the files."""
-
-    segment: Segment
-    frames: list[_Written]
-    size: int
-    needs_sync: bool
 
 
 class _ShardSegments:
@@ -120,127 +88,6 @@ class _ShardSegments:
         return Bounds(self.first_offset, self.next_offset)
 
 
-class _SegmentWriter:
-    """The segment being appended to. Used by the commit thread only, once the log is open."""
-
-    def __init__(self, files: Files, directory: Path, stream: StreamId) -> None:
-        self._files = files
-        self._directory = directory
-        self._stream = stream
-        self._segment: Segment | None = None
-        self._size = 0  # bytes that count; whatever lies behind them is cut before the next write
-        self._synced = 0
-        self._is_dirty = False
-        self._reserved = 0  # the file has zeros up to here
-        self._rounds_without_room = 0
-
-    def resume(self, segment: Segment, *, is_synced: bool) -> None:
-        """Goes on behind a recovered segment's last frame.
-
-        What a killed process wrote may lie in the page cache only. It is synced before anybody reads it, or a loss of
-        power could take back what was read, and its offsets would be given again.
-        """
-        segment.file = self._files.append(segment.path)
-        if not is_synced:
-            segment.file.sync()
-        self._segment = segment
-        self._size = self._synced = segment.size
-        self._is_dirty = self._files.size(segment.path) > segment.size
-
-    @property
-    def must_prepare(self) -> bool:
-        """Whether a write has something to sync itself: a failed round to cut, or a segment to make."""
-        return self._is_dirty or self._segment is None or self._wants_room
-
-    def write(self, round_: Round, orders: _Orders) -> _Outcome:
-        if self._is_dirty:
-            self._cut()
-        if self._segment is None:
-            self._files.make_directory(self._directory)
-            self._open(1, round_.arrived_at_ms)
-        elif orders.seal is not None and orders.seal[0] is self._segment:  # else a failed round opened the next already
-            self._seal(*orders.seal)
-            self._open(self._segment.number + 1, round_.arrived_at_ms)
-        segment = self._segment
-        assert segment is not None
-        assert segment.file is not None
-        buffers: list[bytes] = []
-        position = self._size
-        if not position:
-            seed = frame.seed_of(segment.seed, 0)
-            buffers += frame.encode_positions(seed, orders.next_offsets.items(), round_.arrived_at_ms)
-            position = sum(map(len, buffers))
-        frames = []
-        for group in round_.groups:
-            seed = frame.seed_of(segment.seed, position)
-            prefix, body = group.encode(seed, round_.arrived_at_ms, durable_position=self._synced)
-            buffers += (prefix, body)
-            length = len(prefix) + len(body)
-            frames.append(_Written(group, position, length, frame.checksum_of(prefix)))
-            position += length
-        self._is_dirty = True  # until it is synced
-        if self._wants_room:
-            self._reserve(segment.file, position)
-        segment.file.write(buffers)
-        # The opening is synced whatever the settings: once earlier segments are trimmed, it alone knows the offsets.
-        return _Outcome(segment, frames, position, needs_sync=orders.sync or not self._size)
-
-    def sync(self, outcome: _Outcome) -> None:
-        assert outcome.segment.file is not None
-        if outcome.needs_sync:
-            outcome.segment.file.sync()
-        self.synced(outcome)
-
-    def synced(self, outcome: _Outcome) -> None:
-        if outcome.needs_sync:
-            self._synced = outcome.size
-        self._size = outcome.size
-        self._is_dirty = False
-        self._rounds_without_room = 0 if outcome.size < self._reserved else self._rounds_without_room + 1
-
-    @property
-    def _wants_room(self) -> bool:
-        """Small rounds that come often are worth writing zeros ahead of them; others are not."""
-        return self._rounds_without_room >= ROUNDS_WORTH_RESERVING
-
-    def _reserve(self, file: AppendFile, position: int) -> None:
-        self._rounds_without_room = 0
-        try:
-            file.reserve(position + RESERVED_BYTES)
-        except OSError:
-            return  # the disk is filling up: go on without
-        self._reserved = position + RESERVED_BYTES
-
-    def _cut(self) -> None:
-        """Takes back what a failed round left. After a failed sync the kernel may hold pages it will never write,
-        and says so only once: what counts is synced again here, and if that fails so does this round."""
-        assert self._segment is not None
-        assert self._segment.file is not None
-        self._segment.file.truncate(self._size)
-        self._segment.file.sync()
-        self._is_dirty = False
-        self._reserved = 0
-
-    def _seal(self, segment: Segment, table: FrameTable) -> None:
-        assert segment.file is not None
-        segment.file.truncate(self._size)
-        segment.file.sync()
-        if not segment.is_damaged:
-            self._files.write_atomically(segment.index_path, table.encode(segment.seed))
-
-    def close(self) -> None:
-        """Also closes a segment that a failed round has opened and no round has written yet."""
-        if self._segment is not None and self._segment.file is not None:
-            self._segment.file.close()
-            self._segment.file = None
-
-    def _open(self, number: int, now_ms: int) -> None:
-        segment = Segment(self._stream, path_of(self._directory, number), number, now_ms)
-        segment.file = self._files.append(segment.path)
-        self._segment = segment
-        self._size = self._synced = self._reserved = 0
-
-
 class DiskLog:
     """See `streamkit.shards.store.StreamLog`; made by `DiskLogStore`."""
 
@@ -265,7 +112,7 @@ class DiskLog:
         self._segments: list[Segment] = []
         self._shards: dict[int, _ShardSegments] = {}
         self._unheard_offset = 0  # where shards begin that nothing is known of: behind what damage may have taken
-        self._writer = _SegmentWriter(files, directory, stream)
+        self._writer = SegmentWriter(files, directory, stream)
         self._queue = CommitQueue(self, clock, runner)
         self._readers = Readers()
         self._expired_before_ms = 0
@@ -348,38 +195,38 @@ class DiskLog:
         shard = self._shards.get(shard_index)
         return shard.next_offset if shard is not None else self._unheard_offset
 
-    def prepare(self) -> _Orders:
+    def prepare(self) -> Orders:
         next_offsets = {index: shard.next_offset for index, shard in self._shards.items()}
         sync = self._settings.sync_rounds or self._sync_is_due
         self._sync_is_due = False
         active = self._segments[-1] if self._segments else None
         if active is None or active.table is None or not active.shards:
-            return _Orders(next_offsets, None, sync)
+            return Orders(next_offsets, None, sync)
         is_full = active.size >= self._settings.segment_bytes_max
         is_old = self._queue.last_arrived_at_ms - active.opened_at_ms >= self._settings.segment_span_ms
         seal = (active, active.table) if is_full or is_old or self._is_expired(active) else None
-        return _Orders(next_offsets, seal, sync)
+        return Orders(next_offsets, seal, sync)
 
-    def is_long(self, round_: Round, prepared: _Orders) -> bool:
+    def is_long(self, round_: Round, prepared: Orders) -> bool:
         return round_.size_bytes > LONG_ROUND_BYTES or prepared.seal is not None or self._writer.must_prepare
 
-    def write(self, round_: Round, prepared: _Orders) -> _Outcome:
+    def write(self, round_: Round, prepared: Orders) -> Outcome:
         return self._writer.write(round_, prepared)
 
-    def needs_sync(self, written: _Outcome) -> bool:
+    def needs_sync(self, written: Outcome) -> bool:
         return written.needs_sync
 
-    def sync(self, written: _Outcome) -> None:
+    def sync(self, written: Outcome) -> None:
         self._writer.sync(written)
 
-    def descriptor(self, written: _Outcome) -> int | None:
+    def descriptor(self, written: Outcome) -> int | None:
         assert written.segment.file is not None
         return written.segment.file.descriptor
 
-    def synced(self, written: _Outcome) -> None:
+    def synced(self, written: Outcome) -> None:
         self._writer.synced(written)
 
-    def publish(self, round_: Round, written: _Outcome) -> None:
+    def publish(self, round_: Round, written: Outcome) -> None:
         segment = written.segment
         if segment is not (self._segments[-1] if self._segments else None):
             self._turn_to(segment)

@@ -17,12 +17,11 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
+
+from streamkit.model.limits import SYNCS_UNDER_WAY_MAX
 
 _log = logging.getLogger(__name__)
-
-SYNCS_UNDER_WAY_MAX: Final = 128
-"""More logs than this in the same moment sync on threads."""
 
 Done = Callable[[BaseException | None], None]
 

@@ -473,10 +473,15 @@ def test_sizes_are_written_for_people() -> None:
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Output into pipes, buffered as it is for users."""
+    """Output into pipes, buffered as it is for users; Ctrl-C as a terminal gives it, also where whoever started these
+    tests ignores it, as a shell makes its background jobs do."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.Popen([*PROGRAM, *arguments], env=environment, **pipes)
+
+    def heed_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen([*PROGRAM, *arguments], env=environment, preexec_fn=heed_ctrl_c, **pipes)
 
 
 def ended(process: subprocess.Popen[bytes], within_s: float = 10) -> Ran:
