@@ -277,7 +277,10 @@ class DiskLog:
 
     def _leave_index(self, segment: Segment, file: AppendFile, table: FrameTable) -> None:
         try:
-            file.truncate(segment.size)  # gives back what was reserved
+            # Gives back what was reserved, and what a refused round left. Synced: a loss of power must not bring that
+            # back behind an index that says the segment ended before it.
+            file.truncate(segment.size)
+            file.sync()
             self._files.write_atomically(segment.index_path, table.encode(segment.seed))
         except OSError as error:  # it is only a cache
             _log.warning("no index was left, the next start scans: %s", error, extra={PATH: str(segment.index_path)})

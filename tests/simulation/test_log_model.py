@@ -316,6 +316,18 @@ TestLog = LogMachine.TestCase
 TestLog.settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
 
 
+def test_what_a_refused_round_left_does_not_come_back_behind_a_clean_close() -> None:
+    """Found by the machine: the close cut the file and did not sync that, and a loss of power brought the rest back."""
+    machine = LogMachine()
+    machine.begin(seed=5, segment_bytes_max=4000)
+    machine.fill_the_disk(room_bytes=266)
+    machine.append_and_wait(groups=[(0, 1, False), (0, 3, True)])
+    machine.restart(how="close")
+    machine.restart(how="close")
+    machine.lose_power_in_the_middle(groups=[(0, 3, False), (0, 4, False)], operation="sync")
+    machine.teardown()
+
+
 # -- a day -----------------------------------------------------------------------------------------------------------
 
 
