@@ -11,7 +11,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -46,33 +45,57 @@ def kinesis_request(host: str, operation: str, body: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Sends requests one after the other, each made from the answer before it by `next_request` (None ends)."""
+    """Sends requests one after the other, each made from the answer before it by `next_request` (None ends).
 
-    def __init__(self, next_request: Callable[[int, bytes], bytes | None], outcome: Outcome) -> None:
+    Where the endpoint closes after an answer, a new connection goes on: that is how some servers are.
+    """
+
+    def __init__(
+        self, host: str, port: int, next_request: Callable[[int, bytes], bytes | None], outcome: Outcome
+    ) -> None:
+        self._host = host
+        self._port = port
         self._next_request = next_request
         self._outcome = outcome
+        self._request = next_request(0, b"")
         self._buffer = bytearray()
         self._wanted = 0  # bytes of the whole answer, once its head is known
         self._status = 0
         self._head_bytes = 0
+        self._closes = False
         self._sent_at = 0.0
         self._transport: asyncio.Transport | None = None
+        self._opening: asyncio.Task[None] | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, self._host, self._port)
+        except OSError as error:
+            why = error.strerror or str(error)
+            self._fail(ServerUnreachable(f"no server answers at {self._host}:{self._port}: {why}"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from it
-        self._send(self._next_request(0, b""))
+        self._send()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._wanted and not self._read_head():
+        try:
+            if not self._wanted and not self._read_head():
+                return
+        except (ServerUnreachable, ValueError) as error:
+            self._fail(error)
             return
         if len(self._buffer) >= self._wanted:
             self._answered()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(error or ServerUnreachable("the endpoint closed the connection"))
+        if self._closes and not self.done.done():
+            self._closes = False
+            self._opening = asyncio.get_running_loop().create_task(self.open())
+        else:
+            self._fail(error or ServerUnreachable("the endpoint closed the connection before it answered"))
 
     def _read_head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
@@ -82,6 +105,7 @@ class Connection(asyncio.Protocol):
         at = head.find(b"content-length:")
         if at < 0:
             raise ServerUnreachable("the endpoint answers without Content-Length; it cannot be measured")
+        self._closes = b"connection: close" in head or head.startswith(b"http/1.0")
         self._status = int(head[9:12])
         self._head_bytes = end + 4
         self._wanted = self._head_bytes + int(head[at + 15 :].split(b"\r\n", 1)[0])
@@ -97,17 +121,24 @@ class Connection(asyncio.Protocol):
             outcome.first_error = outcome.first_error or body[:500]
         self._buffer = bytearray()
         self._wanted = 0
-        self._send(self._next_request(self._status, body))
+        self._request = self._next_request(self._status, body)
+        self._send()
 
-    def _send(self, request: bytes | None) -> None:
+    def _send(self) -> None:
         assert self._transport is not None
-        if request is None:
+        if self._request is None:
             if not self.done.done():
                 self.done.set_result(None)
             self._transport.close()
-            return
-        self._sent_at = time.perf_counter()
-        self._transport.write(request)
+        elif self._closes:
+            self._transport.close()  # `connection_lost` goes on
+        else:
+            self._sent_at = time.perf_counter()
+            self._transport.write(self._request)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 async def run_connections(
@@ -115,17 +146,10 @@ async def run_connections(
 ) -> Outcome:
     """One connection per maker, all at once, until each has ended."""
     url = urlsplit(endpoint)
-    loop = asyncio.get_running_loop()
+    connections = [Connection(url.hostname or "", url.port or 80, maker, outcome) for maker in makers]
     started = time.perf_counter()
-    connections = []
-    for maker in makers:
-        try:
-            _, connection = await loop.create_connection(
-                partial(Connection, maker, outcome), url.hostname or "", url.port or 80
-            )
-        except OSError as error:
-            raise ServerUnreachable(f"no server answers at {endpoint}: {error.strerror or error}") from error
-        connections.append(connection)
+    for connection in connections:
+        await connection.open()
     await asyncio.gather(*(connection.done for connection in connections))
     outcome.elapsed_s = time.perf_counter() - started
     return outcome

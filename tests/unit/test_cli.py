@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 
 import streamkit
 from streamkit.cli.common import size_text, whole_lines
+from streamkit.cli.load_generator import Outcome, kinesis_request, run_for
 from streamkit.cli.main import main
 from streamkit.testing.server import ServerProcess
 
@@ -677,3 +679,41 @@ def test_heavy_packages_are_imported_only_where_they_are_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20, check=True)
     assert done.stdout.splitlines()[-1] == b"[]"
+
+
+# -- bench -----------------------------------------------------------------------------------------------------------
+
+
+def test_bench_measures_two_endpoints_in_turns_and_leaves_no_stream_behind(
+    server: ServerProcess, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--endpoint", server.endpoint, "--against", server.endpoint, "--seconds", "0.1", "--rounds", "1"]
+    cases = ["put-record", "put-records-100"]
+    assert main(["bench", "--json", *options, *(word for case in cases for word in ("--case", case))]) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line["case"] for line in lines] == cases
+    assert all(line["value"] > 0 and line["against"] > 0 and line["errors"] == 0 for line in lines)
+    with streamkit.open_blocking(server.endpoint) as kit:
+        assert not [name for name in kit.streams() if name.startswith("bench-")]
+
+
+def test_bench_goes_on_where_an_endpoint_closes_after_each_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        asked.append(await reader.readexactly(length))
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+        await writer.wait_closed()
+
+    async def measured() -> Outcome:
+        closing = await asyncio.start_server(answer, "127.0.0.1", 0)
+        endpoint = f"http://127.0.0.1:{closing.sockets[0].getsockname()[1]}"
+        async with closing:
+            return await run_for(endpoint, [kinesis_request("x", "ListStreams", b"{}")], 2, 0.1)
+
+    outcome = asyncio.run(measured())
+    assert outcome.requests_count == len(asked) > 2
+    assert outcome.errors_count == 0
