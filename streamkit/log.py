@@ -24,10 +24,13 @@ DURATION_MS: Final = "duration_ms"
 ERROR_CODE: Final = "error_code"
 PATH: Final = "path"
 POSITION: Final = "position"
+MAPPING: Final = "mapping"
+FUNCTION: Final = "function"
+VERSION: Final = "version"
 
 _KEYS: Final = (
     STREAM, SHARD, SEQUENCE_NUMBER, REQUEST_ID, OPERATION, CONSUMER, RECORDS, BYTES, DURATION_MS, ERROR_CODE, PATH,
-    POSITION,
+    POSITION, MAPPING, FUNCTION, VERSION,
 )  # fmt: skip
 
 

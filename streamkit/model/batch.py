@@ -70,7 +70,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class RecordBatch:
-    """Consecutive records of one shard.
+    """Records of one shard, in order: consecutive ones, unless `offsets` says where each stands.
 
     `start` and `stop` cut a window out of the columns, so that a slice shares them. `arrived_at_ms` is one instant for
     the whole batch; where records that arrived apart were merged, `arrivals_ms` (int64) has one for each.
@@ -89,6 +89,7 @@ class RecordBatch:
     data: memoryview
     hash_keys: memoryview | None = None
     arrivals_ms: memoryview | None = None
+    offsets: memoryview | None = None  # int64, where records between them were left out
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -96,7 +97,13 @@ class RecordBatch:
     @property
     def next_offset(self) -> int:
         """The offset after the last record: where a reader goes on."""
+        if self.offsets is not None and len(self):
+            return self.offset(len(self) - 1) + 1
         return self.first_offset + self.stop - self.start
+
+    def offset(self, index: int) -> int:
+        """Where record `index` of this window stands in its shard."""
+        return self.first_offset + index if self.offsets is None else int(self.offsets[self.start + index])
 
     @property
     def shard_id(self) -> str:
@@ -119,10 +126,10 @@ class RecordBatch:
     def sequence_number(self, index: int) -> SequenceNumber:
         """The sequence number of record `index` of this window."""
         arrived = self.arrivals_ms[self.start + index] if self.arrivals_ms is not None else self.arrived_at_ms
-        return sequence.sequence_number(self.shard_created_s, self.shard_index, self.first_offset + index, arrived)
+        return sequence.sequence_number(self.shard_created_s, self.shard_index, self.offset(index), arrived)
 
     def sequence_numbers(self) -> list[str]:
-        if self.arrivals_ms is not None:
+        if self.arrivals_ms is not None or self.offsets is not None:
             return [self.sequence_number(index) for index in range(len(self))]
         number = sequence.number_of(self.shard_created_s, self.shard_index, self.first_offset, self.arrived_at_ms)
         step = sequence.OFFSET_STEP
@@ -134,7 +141,7 @@ class RecordBatch:
         return RecordBatch(
             self.shard_index,
             self.shard_created_s,
-            self.first_offset + start,
+            self.offset(start) if start < len(self) else self.next_offset,
             self.start + start,
             self.start + stop,
             self.arrived_at_ms,
@@ -144,6 +151,7 @@ class RecordBatch:
             self.data,
             self.hash_keys,
             self.arrivals_ms,
+            self.offsets,
         )
 
     def cut_to(self, records_max: int, bytes_max: int, *, at_least: int = 0) -> tuple[RecordBatch, int]:
@@ -161,10 +169,14 @@ class RecordBatch:
         return self.slice(0, stop - self.start), size_to(stop)
 
     def partition_keys(self) -> list[str]:
+        return [key.decode() for key in self.keys_bytes()]
+
+    def keys_bytes(self) -> list[bytes]:
+        """The partition keys, in UTF-8."""
         bounds = self.key_offsets[self.start : self.stop + 1].tolist()
         text = bytes(self.keys[bounds[0] : bounds[-1]])
         base = bounds[0]
-        return [text[a - base : b - base].decode() for a, b in itertools.pairwise(bounds)]
+        return [text[a - base : b - base] for a, b in itertools.pairwise(bounds)]
 
     def values(self) -> list[memoryview]:
         """The data of each record, as views: nothing is copied, and each view keeps the batch's memory alive."""
@@ -190,6 +202,11 @@ class RecordBatch:
         for key, value, number, arrived in columns:
             yield Record(key, bytes(value), SequenceNumber(number), arrived)
 
+    def _offsets_column(self) -> array[int] | memoryview:
+        if self.offsets is not None:
+            return self.offsets[self.start : self.stop]
+        return array("q", range(self.first_offset, self.next_offset))
+
     def to_arrow(self) -> pa.RecordBatch:
         """The batch as Arrow: `partition_key` string, `data` binary, `offset` int64, `arrived_at` timestamp(ms, UTC).
 
@@ -213,7 +230,7 @@ class RecordBatch:
             [
                 binary(pa.string(), self.key_offsets, self.keys),
                 binary(pa.binary(), self.data_offsets, self.data),
-                integers(pa.int64(), array("q", range(self.first_offset, self.next_offset))),
+                integers(pa.int64(), self._offsets_column()),
                 arrivals,
             ],
             names=["partition_key", "data", "offset", "arrived_at"],

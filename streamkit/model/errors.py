@@ -16,7 +16,20 @@ StreamkitError
 │   ├── LimitExceeded                LimitExceededException
 │   ├── ExpiredIterator              ExpiredIteratorException
 │   ├── ExpiredNextToken             ExpiredNextTokenException
-│   └── ThroughputExceeded           ProvisionedThroughputExceededException
+│   ├── ThroughputExceeded           ProvisionedThroughputExceededException
+│   ├── InvalidParameterValue        InvalidParameterValueException
+│   ├── InvalidParameter             InvalidParameterException: CloudWatch Logs' word for it
+│   ├── ResourceAlreadyExists        ResourceAlreadyExistsException
+│   ├── InvalidRequestContent        InvalidRequestContentException
+│   ├── ResourceConflict             ResourceConflictException
+│   ├── PreconditionFailed           PreconditionFailedException
+│   ├── RequestTooLarge              RequestTooLargeException
+│   ├── RequestEntityTooLarge        RequestEntityTooLargeException
+│   ├── CodeStorageExceeded          CodeStorageExceededException
+│   ├── ProvisionedNotFound          ProvisionedConcurrencyConfigNotFoundException
+│   ├── PolicyLengthExceeded         PolicyLengthExceededException
+│   ├── AccessDenied                 AccessDeniedException
+│   └── TooManyRequests              TooManyRequestsException, with the reason
 ├── ServerError                  ours or the machine's: HTTP 500 or 503
 │   ├── StorageUnavailable           the disk refused; nothing was acknowledged
 │   └── DamagedLog                   bytes on disk are not what was written
@@ -26,7 +39,9 @@ StreamkitError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 
 class StreamkitError(Exception):
@@ -34,6 +49,7 @@ class StreamkitError(Exception):
 
     code: ClassVar[str] = "InternalFailure"
     status: ClassVar[int] = 500
+    fields: Mapping[str, Any] = MappingProxyType({})  # further members of the error's shape in AWS's model
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -105,6 +121,73 @@ class ExpiredNextToken(RequestError):
 
 class ThroughputExceeded(RequestError):
     code = "ProvisionedThroughputExceededException"
+
+
+class InvalidParameterValue(RequestError):
+    code = "InvalidParameterValueException"
+
+
+class InvalidParameter(RequestError):
+    code = "InvalidParameterException"
+
+
+class ResourceAlreadyExists(RequestError):
+    code = "ResourceAlreadyExistsException"
+
+
+class InvalidRequestContent(RequestError):
+    code = "InvalidRequestContentException"
+
+
+class ResourceConflict(RequestError):
+    code = "ResourceConflictException"
+    status = 409
+
+
+class PreconditionFailed(RequestError):
+    code = "PreconditionFailedException"
+    status = 412
+
+
+class RequestTooLarge(RequestError):
+    code = "RequestTooLargeException"
+    status = 413
+
+
+class RequestEntityTooLarge(RequestError):
+    """A code package is larger than a request may hold."""
+
+    code = "RequestEntityTooLargeException"
+    status = 413
+
+
+class ProvisionedNotFound(RequestError):
+    code = "ProvisionedConcurrencyConfigNotFoundException"
+    status = 404
+
+
+class CodeStorageExceeded(RequestError):
+    code = "CodeStorageExceededException"
+
+
+class PolicyLengthExceeded(RequestError):
+    code = "PolicyLengthExceededException"
+
+
+class AccessDenied(RequestError):
+    code = "AccessDeniedException"
+    status = 403
+
+
+class TooManyRequests(RequestError):
+    """A function's or the account's concurrency is used up. `fields`: further members of the answer."""
+
+    code = "TooManyRequestsException"
+    status = 429
+
+    def __init__(self, reason: str, message: str = "Rate Exceeded.") -> None:
+        super().__init__(message)
+        self.fields = {"Reason": reason}
 
 
 class ServerError(StreamkitError):

@@ -76,3 +76,116 @@ VIOLATIONS_MAX: Final = 10  # AWS reports no more broken constraints in one answ
 ECHO_CHARACTERS_MAX: Final = 4_096  # of a refused value, in the error that names it
 ANSWERS_BYTES: Final = 48 * MIB  # answers to GetRecords that their readers have not taken yet; then answers get small
 ANSWERS_BYTES_MAX: Final = 96 * MIB  # beyond it GetRecords is refused as throttled
+
+# -- event source mappings (AWS) -------------------------------------------------------------------------------------
+MAPPING_BATCH_RECORDS_MAX: Final = 10_000
+MAPPING_BATCHING_WINDOW_S_MAX: Final = 300
+MAPPING_PARALLELIZATION_MAX: Final = 10
+MAPPING_RETRIES_MAX: Final = 10_000
+MAPPING_RECORD_AGE_S_MIN: Final = 60
+MAPPING_RECORD_AGE_S_MAX: Final = 604_800
+MAPPING_TUMBLING_WINDOW_S_MAX: Final = 900
+MAPPING_FILTERS_MAX: Final = 10  # 5 until AWS is asked for more: there is nobody to ask here
+MAPPING_TAGS_MAX: Final = 50
+LIST_MAPPINGS_MAX: Final = 100  # AWS answers with no more, whatever is asked for
+MAPPING_RESULTS_SAVED_MS: Final = 1_000  # ours: last processing results are written no more often than this
+DESTINATION_LOOK_BYTES_MAX: Final = 4 * MIB  # ours: of a stream, held at once while a document is looked for
+
+# -- event source mappings (AWS: Lambda developer guide, "Lambda quotas", "Kinesis parameters") ----------------------
+INVOCATION_BYTES_MAX: Final = 6 * MIB  # a synchronous invocation's payload: also the JSON event of one batch
+WINDOW_STATE_BYTES_MAX: Final = 1 * MIB  # a larger one ends the tumbling window early
+
+# -- event source mappings (ours) ------------------------------------------------------------------------------------
+LOOK_AHEAD_BYTES_MAX: Final = 16 * MIB  # read of a shard and not yet processed, over all its lanes
+LOOK_AHEAD_RECORDS_MAX: Final = 40_000
+READ_BYTES_MAX: Final = 4 * MIB  # of one read
+CHECKPOINT_INTERVAL_MS: Final = 50  # progress is saved at most this much later than it was made
+
+# -- functions and layers (AWS: "Lambda quotas", developer guide) ----------------------------------------------------
+FUNCTION_NAME_CHARACTERS_MAX: Final = 64
+FUNCTION_TIMEOUT_S_MAX: Final = 900
+FUNCTION_MEMORY_MIB_MAX: Final = 10_240  # the model's 32,768 is for Managed Instances
+FUNCTION_TMP_MIB_MAX: Final = 10_240
+FUNCTION_VARIABLES_BYTES_MAX: Final = 4 * KIB
+FUNCTION_LAYERS_MAX: Final = 5
+FUNCTION_TAGS_MAX: Final = 50
+FUNCTION_POLICY_BYTES_MAX: Final = 20 * KIB
+ALIAS_WEIGHTS_MAX: Final = 1  # beside the version an alias points to
+ACCOUNT_CONCURRENCY: Final = 1_000  # per account and region
+UNRESERVED_CONCURRENCY_MIN: Final = 100
+LIST_FUNCTIONS_MAX: Final = 50  # in one answer, whatever MaxItems says
+CODE_ZIP_BYTES_MAX: Final = 50 * MIB  # in a request
+CODE_UNPACKED_BYTES_MAX: Final = 250 * MIB  # with the layers
+CODE_STORAGE_BYTES_MAX: Final = 75 * 1024 * MIB  # zips of an account in a region
+CODE_FILES_MAX: Final = 100_000  # ours: in one package
+CODE_KEPT_MS: Final = 1_000 * FUNCTION_TIMEOUT_S_MAX  # ours: code that nothing names any more may still be running
+
+# -- execution environments ------------------------------------------------------------------------------------------
+INIT_TIMEOUT_MS: Final = 10_000  # AWS: "Lambda execution environment lifecycle"
+RESPONSE_BYTES_MAX: Final = 6 * MIB + 100  # AWS: 6 MB, and this much in the text of the error it answers beyond it
+RUNTIME_CONNECTIONS_MAX: Final = 64  # ours: of one environment to its Runtime API
+RUNTIME_HEADERS_BYTES_MAX: Final = 2 * MIB  # ours: awslambdaric sends the cause of an error in a header of up to 1 MiB
+SANDBOX_CHECK_TIMEOUT_S: Final = 10  # ours: for bubblewrap to start a program that does nothing
+RUNTIME_EXIT_MS: Final = 1_000  # ours: for a runtime to exit, after an error that it exits for
+
+# -- logs of functions -----------------------------------------------------------------------------------------------
+LOG_EVENT_BYTES_MAX: Final = 1 * MIB  # AWS
+LOG_EVENT_OVERHEAD_BYTES: Final = 26  # AWS: counted with each event, in a put and in a page
+LOG_EVENTS_PER_PUT_MAX: Final = 10_000  # AWS
+LOG_PUT_BYTES_MAX: Final = 1 * MIB  # AWS
+LOG_PUT_FUTURE_MS_MAX: Final = 2 * HOUR_MS  # AWS: events later than that are rejected
+LOG_PUT_PAST_MS_MAX: Final = 14 * 24 * HOUR_MS  # AWS: and earlier ones
+LOG_EVENTS_PER_PAGE_MAX: Final = 10_000  # AWS
+LOG_PAGE_BYTES_MAX: Final = 1 * MIB  # AWS
+LOG_DESCRIBE_MAX: Final = 50  # AWS: groups or streams in an answer
+LOG_PATTERN_CONDITIONS_MAX: Final = 256  # ours: a pattern has 1,024 characters
+LOG_GROUP_BYTES_MAX: Final = 64 * MIB  # ours: the oldest events go
+LOG_SEGMENTS_PER_GROUP: Final = 16  # ours: what goes at once is a 16th
+LOG_GROUPS_MAX: Final = 10_000  # ours
+LOG_STREAMS_PER_GROUP_MAX: Final = 100_000  # ours: made by request; environments make theirs as they start
+LOG_FILES_OPEN_MAX: Final = 64  # ours
+LOG_FLUSH_MS: Final = 100  # ours: how long lines wait in memory
+LOG_BUFFER_BYTES_MAX: Final = 1 * MIB  # ours, per environment: beyond it lines wait no longer
+LOG_BYTES_PER_S: Final = 4 * MIB  # ours, per environment: what passes it is dropped,
+LOG_BURST_BYTES: Final = 8 * MIB  # after so much at once
+LOG_ENTRY_COST_BYTES: Final = 128  # ours: what a write costs in memory beside its bytes
+
+# -- asynchronous invocations ----------------------------------------------------------------------------------------
+ASYNC_PAYLOAD_BYTES_MAX: Final = 1 * MIB  # AWS, since October 2025; 256 KiB before
+ASYNC_RETRIES_DEFAULT: Final = 2  # AWS
+ASYNC_RETRY_DELAYS_MS: Final = (60_000, 120_000)  # AWS: before the second and the third attempt
+ASYNC_AGE_S_DEFAULT: Final = 6 * 3_600  # AWS
+ASYNC_BACKOFF_MS_MIN: Final = 1_000  # AWS: after a throttle or a service error; then twice as long each time,
+ASYNC_BACKOFF_MS_MAX: Final = 300_000  # up to this
+ASYNC_DELIVERY_AGE_MS_MAX: Final = 6 * HOUR_MS  # ours: how long a record is offered to its destination
+ASYNC_UNDER_WAY_PER_FUNCTION_MAX: Final = 64  # ours: events of a function that are tried at once
+ASYNC_QUEUE_EVENTS_MAX: Final = 100_000  # ours: beyond it invocations are refused as throttled
+ASYNC_QUEUE_BYTES_MAX: Final = 512 * MIB  # ours: payloads, on disk
+ASYNC_CACHED_BYTES_MAX: Final = 16 * MIB  # ours: payloads of events not tried yet, in memory too
+LOOP_INVOCATIONS_MAX: Final = 16  # AWS: of a function in a chain of its own making
+LINEAGE_FUNCTIONS_MAX: Final = 16  # AWS: functions that a trace header tells of
+
+# -- environments that are processes ---------------------------------------------------------------------------------
+ENVIRONMENT_PROCESSES_MAX: Final = 1_024  # AWS: processes and threads; here processes
+ENVIRONMENT_FILES_MAX: Final = 1_024  # AWS: file descriptors
+PROVISIONED_INIT_TIMEOUT_MS: Final = 130_000  # AWS: or the function's timeout, where that is longer
+SHUTDOWN_TIMEOUT_MS: Final = 500  # AWS: from SIGTERM to SIGKILL, without an external extension
+MEMORY_WATCH_MS: Final = 20  # ours: a fast leak passes its bound by some 15 MiB until it is seen
+MEMORY_HEADROOM_MIB: Final = 512  # ours: of address space for data, over the bound; stops what outruns the watch
+TMP_CHECK_MS: Final = 1_000  # ours: how often the size of a busy environment's temporary directory is looked at
+TMP_ENTRIES_PER_CHECK_MAX: Final = 10_000  # ours
+LOG_READ_BYTES: Final = 64 * KIB  # ours: what a pipe holds, and what is taken from one in a turn of the event loop
+LOG_LINE_BYTES_MAX: Final = 256 * KIB  # ours: longer lines are handed on in pieces
+FORK_REQUEST_BYTES_MAX: Final = 128 * KIB  # ours: 4 KiB of variables, paths, names of modules
+RESPONSE_STREAM_BYTES_MAX: Final = 200 * MIB  # AWS: a streamed response, since July 2025; 20 MB before
+IMAGES_MAX: Final = 4  # ours: zygotes with libraries loaded, some 25 MiB each
+IMAGES_REFUSED_MAX: Final = 256  # ours: sets of libraries remembered as impossible to preload
+FUNCTIONS_LEARNED_MAX: Final = 1_024  # ours: functions of which it is remembered what they import
+IMAGE_MODULES_MAX: Final = 2_000  # ours: names in one request
+IMAGE_TIMEOUT_MS: Final = 30_000  # ours: for loading what it preloads
+
+# -- function URLs ---------------------------------------------------------------------------------------------------
+URL_PRELUDE_BYTES_MAX: Final = 32 * KIB  # ours: status, headers and cookies before a streamed body
+
+# -- invoking over the API (AWS) -------------------------------------------------------------------------------------
+CLIENT_CONTEXT_BYTES_MAX: Final = 3_583  # in base64

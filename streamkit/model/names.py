@@ -19,6 +19,14 @@ _CONSUMER_ARN: Final = re.compile(
     r"(arn:aws[^:]*:kinesis:[^:]*:\d{12}:stream/[a-zA-Z0-9_.-]{1,128})/consumer/([a-zA-Z0-9_.-]{1,128}):(\d+)"
 )
 
+FUNCTION_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_FUNCTION_ARN: Final = re.compile(
+    r"(?:(?:arn:aws[^:]*:lambda:([^:]+):)?([0-9]{12}):(?:function:)?|function:)?"
+    r"([a-zA-Z0-9_-]{1,64})(?::(\$LATEST|[a-zA-Z0-9_-]{1,128}))?"
+)
+_LAYER_ARN: Final = re.compile(r"arn:aws[^:]*:lambda:([^:]+):([0-9]{12}):layer:([a-zA-Z0-9_-]{1,140})(?::([0-9]+))?")
+_MAPPING_ARN: Final = re.compile(r"arn:aws[^:]*:lambda:([^:]+):([0-9]{12}):event-source-mapping:([0-9a-f-]{36})")
+
 
 class Scope(NamedTuple):
     """What keeps two users apart: an account in a region. A stream's name is unique within one."""
@@ -56,6 +64,62 @@ class ConsumerArn(NamedTuple):
             return None
         stream = StreamArn.parse(match[1])
         return cls(stream, match[2], int(match[3])) if stream else None
+
+
+class FunctionArn(NamedTuple):
+    """`qualifier` is a version's number, an alias's name, $LATEST, or None."""
+
+    scope: Scope
+    name: str
+    qualifier: str | None
+
+    def __str__(self) -> str:
+        arn = f"arn:aws:lambda:{self.scope.region}:{self.scope.account}:function:{self.name}"
+        return arn if self.qualifier is None else f"{arn}:{self.qualifier}"
+
+    @classmethod
+    def parse(cls, text: str, scope: Scope | None = None) -> FunctionArn | None:
+        """A full ARN; with a scope also what AWS takes for one: a name, or `account:function:name`, each with or
+        without a qualifier. None where the text is none of these."""
+        match = _FUNCTION_ARN.fullmatch(text)
+        if match is None:
+            return None
+        region, account, name, qualifier = match.groups()
+        if region is None or account is None:
+            if scope is None:
+                return None
+            region, account = region or scope.region, account or scope.account
+        return cls(Scope(account, region), name, qualifier)
+
+
+class LayerArn(NamedTuple):
+    """Of a layer, or of one of its versions."""
+
+    scope: Scope
+    name: str
+    version: int | None
+
+    def __str__(self) -> str:
+        arn = f"arn:aws:lambda:{self.scope.region}:{self.scope.account}:layer:{self.name}"
+        return arn if self.version is None else f"{arn}:{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> LayerArn | None:
+        match = _LAYER_ARN.fullmatch(text)
+        return cls(Scope(match[2], match[1]), match[3], int(match[4]) if match[4] else None) if match else None
+
+
+class MappingArn(NamedTuple):
+    scope: Scope
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"arn:aws:lambda:{self.scope.region}:{self.scope.account}:event-source-mapping:{self.uuid}"
+
+    @classmethod
+    def parse(cls, text: str) -> MappingArn | None:
+        match = _MAPPING_ARN.fullmatch(text)
+        return cls(Scope(match[2], match[1]), match[3]) if match else None
 
 
 @lru_cache(maxsize=SHARD_IDS_CACHED_MAX)

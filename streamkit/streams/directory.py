@@ -1,7 +1,7 @@
 """A data directory: the lock, the control store and the log, opened and closed together.
 
 lock             held by the one process that has the directory open
-control.sqlite   see `streamkit.streams.control`
+control.sqlite   see `streamkit.control`
 streams/         see `streamkit.shards.disk`
 """
 
@@ -15,6 +15,7 @@ from typing import IO
 
 from streamkit import plugins
 from streamkit.clock import Clock, SystemClock
+from streamkit.control import ControlFile
 from streamkit.model.errors import DataDirectoryInUse, UsageError
 from streamkit.shards.disk import Durability
 from streamkit.shards.store import LogStore
@@ -42,7 +43,13 @@ class DataDirectory:
         self._clock = clock or SystemClock()
         self._random = random_source or random.SystemRandom()
         self._lock: IO[str] | None = None
+        self._control: ControlFile | None = None
         self._streams: Streams | None = None
+
+    @property
+    def control(self) -> ControlFile:
+        assert self._control is not None, "the directory was not started"
+        return self._control
 
     @property
     def streams(self) -> Streams:
@@ -54,7 +61,8 @@ class DataDirectory:
         try:
             open_store = plugins.load("streamkit.log_stores", self._log_store)
             store: LogStore = open_store(self.path, clock=self._clock, durability=self.durability)
-            control = ControlStore(self.path / "control.sqlite")
+            self._control = ControlFile(self.path / "control.sqlite")
+            control = ControlStore(self._control)
             self._streams = Streams(control, store, clock=self._clock, random=self._random, settings=self._settings)
             await self._streams.start()
         except BaseException:

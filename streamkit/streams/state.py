@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -98,7 +98,3 @@ class StreamState(msgspec.Struct, frozen=True):
     @property
     def open_shards(self) -> list[ShardState]:
         return [shard for shard in self.shards if shard.is_open]
-
-
-SCHEMA_VERSION: Final = 1
-"""Of these documents. A change that older documents do not decode into raises it and adds a step to `control`."""

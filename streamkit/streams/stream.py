@@ -126,7 +126,8 @@ class Stream:
         """Returns when every put that was made is durable or refused."""
         if self._last_append is not None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._last_append.then(lambda _: done.set_result(None))
+            # Whoever waits may have been cancelled meanwhile.
+            self._last_append.then(lambda _: None if done.done() else done.set_result(None))
             await done
 
     # -- puts --------------------------------------------------------------------------------------------------------
@@ -217,9 +218,12 @@ class Stream:
             return self.log.bounds(shard_index).next_offset
         return await self.log.seek_time(shard_index, at_ms)
 
-    async def read(self, shard: ShardState, offset: int, *, records_max: int, bytes_max: int) -> Read:
-        """Records from `offset`, or from the trim horizon if that is later."""
-        throttle = self._throttle(shard.index) if self._enforces_limits else None
+    async def read(
+        self, shard: ShardState, offset: int, *, records_max: int, bytes_max: int, is_fanned_out: bool = False
+    ) -> Read:
+        """Records from `offset`, or from the trim horizon if that is later. `is_fanned_out`: for a registered consumer,
+        which does not share the shard's read limit."""
+        throttle = self._throttle(shard.index) if self._enforces_limits and not is_fanned_out else None
         now_ms = self._clock.now_ms()
         if throttle is not None and not throttle.admits_read(now_ms):
             raise ThroughputExceeded(self.rate_exceeded(shard.index))
@@ -234,6 +238,16 @@ class Stream:
         if shard.end_offset is not None and next_offset is not None and next_offset >= shard.end_offset:
             next_offset = None
         return Read(batches, next_offset, behind_ms)
+
+    def watch_changes(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back whenever the stream's state was replaced; the returned function ends that."""
+        self._on_change.append(callback)
+
+        def unwatch() -> None:
+            if callback in self._on_change:
+                self._on_change.remove(callback)
+
+        return unwatch
 
     def stop_waiting(self) -> None:
         """Those who wait for records get what there is, from now on: the process is about to end."""
