@@ -1,0 +1,1 @@
+"""Event source mappings: what ties a stream to a function."""

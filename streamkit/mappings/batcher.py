@@ -1,0 +1,128 @@
+"""When a batch is complete: by count, by the size of its event, by the batching window, at a tumbling window's border.
+
+No I/O; time is passed in. Whichever comes first ends a batch (AWS Lambda developer guide, "Batching behavior").
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+
+from streamkit.mappings.batches import Batch, Part
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """`envelope_bytes`: what the event adds to each record's key and data."""
+
+    records_max: int
+    event_bytes_max: int
+    window_ms: int = 0
+    tumbling_ms: int | None = None
+    envelope_bytes: int = 0
+
+
+class Batcher:
+    """Records of one lane, in order, on their way into batches."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._parts: deque[Part] = deque()
+        self._since_ms: float = 0  # when the oldest one came here
+        self.records_count = 0
+        self.data_bytes = 0
+        self.is_ended = False  # nothing more will come: what is here need not wait
+
+    @property
+    def first_offset(self) -> int | None:
+        return self._parts[0].offset(0) if self._parts else None
+
+    def add(self, part: Part, now_ms: float) -> None:
+        if not self._parts:
+            self._since_ms = now_ms
+        self._parts.append(part)
+        self.records_count += part.size
+        self.data_bytes += _data_bytes(part)
+
+    def due_ms(self) -> float | None:
+        """When the batching window ends; None while nothing waits."""
+        return self._since_ms + self._limits.window_ms if self._parts else None
+
+    def take(self, now_ms: float) -> Batch | None:
+        """The next batch, if it is complete."""
+        if not self._parts:
+            return None
+        parts, is_full = self._next_batch()
+        if not is_full and not self.is_ended and now_ms < self._since_ms + self._limits.window_ms:
+            return None
+        self._remove(parts)
+        self._since_ms = now_ms
+        return Batch(parts)
+
+    def _next_batch(self) -> tuple[list[Part], bool]:
+        """As many records as fit, and whether there is a reason not to wait for more."""
+        taken: list[Part] = []
+        records_left, bytes_left = self._limits.records_max, self._limits.event_bytes_max
+        border_ms: int | None = None
+        if self._limits.tumbling_ms is not None:
+            first_ms = self._parts[0].arrived_at_ms(0)
+            border_ms = first_ms - first_ms % self._limits.tumbling_ms + self._limits.tumbling_ms
+        for part in self._parts:
+            count = min(part.size, records_left)
+            if border_ms is not None:
+                count = min(count, part.count_before(border_ms))
+            fits, size_bytes = self._fitting(part, count, bytes_left)
+            if not fits and not taken:
+                fits = 1  # larger than an event may be: it is for the invocation to say so
+            if fits:
+                taken.append(part if fits == part.size else part.slice(0, fits))
+            if fits < part.size:
+                return taken, True
+            records_left -= fits
+            bytes_left -= size_bytes
+            if not records_left:
+                return taken, True
+        return taken, False
+
+    def _fitting(self, part: Part, count: int, bytes_max: int) -> tuple[int, int]:
+        """How many of the first `count` records fit, and the bytes they make in the event."""
+        size = _event_bytes(part, count, self._limits.envelope_bytes)
+        if size <= bytes_max:
+            return count, size
+
+        def size_to(rows: int) -> int:
+            return _event_bytes(part, rows, self._limits.envelope_bytes)
+
+        count = bisect_right(range(count + 1), bytes_max, key=size_to) - 1
+        return count, size_to(count)
+
+    def _remove(self, parts: list[Part]) -> None:
+        for part in parts:
+            first = self._parts.popleft()
+            if part.size < first.size:
+                self._parts.appendleft(first.slice(part.size, first.size))
+            self.records_count -= part.size
+            self.data_bytes -= _data_bytes(part)
+
+
+def _data_bytes(part: Part) -> int:
+    batch, rows = part
+    if rows is None:
+        return batch.data_bytes
+    offsets, start = batch.data_offsets, batch.start
+    return sum(offsets[start + row + 1] - offsets[start + row] for row in rows)
+
+
+def _event_bytes(part: Part, count: int, envelope_bytes: int) -> int:
+    """Bytes of the first `count` records in an event; keys that need escapes are counted at twice their length."""
+    batch, rows = part
+    data, keys, start = batch.data_offsets, batch.key_offsets, batch.start
+    if rows is None:
+        data_bytes = data[start + count] - data[start]
+        key_bytes = keys[start + count] - keys[start]
+    else:
+        chosen = rows[:count]
+        data_bytes = sum(data[start + row + 1] - data[start + row] for row in chosen)
+        key_bytes = sum(keys[start + row + 1] - keys[start + row] for row in chosen)
+    return int(data_bytes * 4 // 3 + 4 * count + 2 * key_bytes + envelope_bytes * count)

@@ -1,0 +1,167 @@
+"""All mappings at work: a worker for each that is in effect, started, changed and stopped as the registry says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable
+
+from streamkit import plugins
+from streamkit.clock import Clock
+from streamkit.functions.destinations import RecordDestinations
+from streamkit.mappings.filters import FilterCriteria
+from streamkit.mappings.invoker import Invoker
+from streamkit.mappings.mapping_worker import MappingWorker, SavedProgress
+from streamkit.mappings.registry import MappingRegistry, in_effect
+from streamkit.mappings.shard_worker import Job
+from streamkit.mappings.source import Source
+from streamkit.mappings.state import MappingState
+from streamkit.mappings.store import MappingStore
+from streamkit.mappings.stream_source import StreamSource
+from streamkit.metrics import Registry
+from streamkit.streams.service import Streams
+
+GROUP = "streamkit.sources"
+
+
+class Sources:
+    """What mappings can read, by ARN."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def find(self, arn: str) -> Source:
+        """UsageError where nothing reads such a source."""
+        source = StreamSource.of(self._streams, arn)
+        if source is not None:
+            return source
+        made: Source = plugins.load(GROUP, arn.split(":")[2] if arn.count(":") > 2 else arn)(arn)
+        return made
+
+    def exists(self, arn: str) -> bool:
+        source = StreamSource.of(self._streams, arn)
+        return source is not None and source.exists
+
+
+class _Meter:
+    """Counts one mapping's work."""
+
+    def __init__(self, service: MappingService, state: MappingState) -> None:
+        self._service = service
+        self._labels = (state.settings.function_arn, state.source_arn)
+
+    def invoked(self, records: int, iterator_age_ms: int) -> None:
+        self._service.records.add(records, *self._labels)
+        self._service.iterator_age.set(iterator_age_ms, *self._labels)
+
+    def filtered(self, records: int) -> None:
+        self._service.filtered.add(records, *self._labels)
+
+    def discarded(self, records: int) -> None:
+        self._service.discarded.add(records, *self._labels)
+
+
+class MappingService:
+    """Started after what it reads and what it runs, stopped before."""
+
+    def __init__(
+        self,
+        registry: MappingRegistry,
+        store: MappingStore,
+        *,
+        sources: Sources,
+        invoker: Invoker,
+        destinations: RecordDestinations,
+        clock: Clock,
+        random: random.Random,
+        metrics: Registry,
+    ) -> None:
+        self.registry = registry
+        self._store = store
+        self._sources = sources
+        self._invoker = invoker
+        self._destinations = destinations
+        self._clock = clock
+        self._random = random
+        self._workers: dict[str, MappingWorker] = {}
+        labels = ("function", "source")
+        self.records = metrics.counter(
+            "streamkit_mapping_records_total", "Records handed to functions by mappings, retries included.", labels
+        )
+        self.filtered = metrics.counter(
+            "streamkit_mapping_filtered_records_total", "Records left out by filters (FilteredOutEventCount).", labels
+        )
+        self.discarded = metrics.counter(
+            "streamkit_mapping_discarded_records_total", "Records given up (DroppedEventCount).", labels
+        )
+        self.iterator_age = metrics.gauge(
+            "streamkit_mapping_iterator_age_ms",
+            "Age of the last record of the last batch when it was handed over (CloudWatch: IteratorAge).",
+            labels,
+        )
+
+    async def start(self) -> None:
+        self._unlisten = self.registry.listen(self._changed)
+        await self.registry.start()
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Finishes the invocations under way, or drops them: then their records come again."""
+        for worker in self._workers.values():
+            await worker.stop(at_once=at_once)
+        self._workers.clear()
+        await self.registry.close()
+
+    async def delete_all(self) -> None:
+        """Removes every mapping and drops what is under way."""
+        for worker in self._workers.values():
+            await worker.stop(at_once=True)
+        await self.registry.forget_all()
+
+    async def caught_up(self) -> None:
+        """Returns when every record that is in the sources now is resolved by every mapping that is in effect."""
+        await self.registry.told()
+        await asyncio.gather(*(worker.caught_up() for worker in self._workers.values()))
+
+    async def _changed(self, before: MappingState | None, after: MappingState | None) -> None:
+        state = after or before
+        assert state is not None
+        if after is not None and before is not None and before.settings == after.settings:
+            return
+        worker = self._workers.pop(state.id, None)
+        if worker is not None:
+            await worker.stop()
+        if after is not None and in_effect(after):
+            self._start(after)
+
+    def _start(self, state: MappingState) -> None:
+        progress = SavedProgress(self._store, state.id, self._clock)
+        settings = state.settings
+        job = Job(
+            mapping=state,
+            source=self._sources.find(state.source_arn),
+            invoker=self._invoker,
+            clock=self._clock,
+            progress=progress,
+            meter=_Meter(self, state),
+            destination=None if settings.on_failure_arn is None else self._destinations.find(settings.on_failure_arn),
+            new_id=self._new_id,
+            set_result=self._result_setter(state.id),
+            filters=FilterCriteria.parse(settings.filters) if settings.filters else None,
+        )
+        worker = self._workers[state.id] = MappingWorker(job, progress, self._store)
+        worker.start()
+
+    def _result_setter(self, mapping_id: str) -> Callable[[str], None]:
+        last = ""
+
+        def set_result(text: str) -> None:
+            nonlocal last
+            if text != last:  # asked after every invocation
+                last = text
+                self.registry.set_result(mapping_id, text)
+
+        return set_result
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
