@@ -156,7 +156,7 @@ class Kit:
         """Puts the rows of an Arrow table: a column of partition keys, and one of data (binary or string), without
         nulls. Returns their number when all are durable.
 
-        Rows stay columns all the way, about ten times as fast as `put_many`. Each 65,536 rows (over a server also each
+        Rows stay columns all the way, about ten times as fast as `put_many`. Each 65,536 rows or 16 MiB (over a server
         8 MiB) are one commit: after an error, the table may be stored up to such a boundary.
         """
         import pyarrow as pa

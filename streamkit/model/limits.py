@@ -50,6 +50,7 @@ SEGMENT_SPAN_MS: Final = HOUR_MS  # a segment also closes at this age: a 24th of
 MAPPED_BYTES_MAX: Final = 128 * MIB  # memory maps held by one log store
 INDEX_BYTES_MAX: Final = 16 * MIB  # frame tables of sealed segments held by one log store
 PENDING_BYTES_MAX: Final = 64 * MIB  # appended, not yet durable, per stream; beyond it puts are refused as throttled
+TABLE_WINDOW_BYTES_MAX: Final = 16 * MIB  # of a table that is put: so much is appended at once, and as much waits
 COMMIT_THREADS: Final = 2
 LONG_ROUND_BYTES: Final = 64 * KIB  # a commit larger than this is encoded and written on a thread
 SYNCS_UNDER_WAY_MAX: Final = 128  # by the kernel at once; more logs than that sync on threads
@@ -60,6 +61,7 @@ SHARD_IDS_CACHED_MAX: Final = 16_384  # their text, made again and again
 
 # -- the wire (ours) -------------------------------------------------------------------------------------------------
 BODY_BYTES_MAX: Final = 16 * MIB  # 10 MiB of records in base64, and the JSON around them
+UPLOAD_BYTES_MAX: Final = 68 * MIB  # of code: 50 MiB of zip in base64, and the JSON around it
 REQUEST_LINE_BYTES_MAX: Final = 8 * KIB
 HEADERS_BYTES_MAX: Final = 32 * KIB
 HEADERS_COUNT_MAX: Final = 100

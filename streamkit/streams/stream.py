@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from streamkit.clock import Clock
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import ResourceNotFound, ThroughputExceeded
-from streamkit.model.limits import FRAME_RECORDS_MAX, HOUR_MS
+from streamkit.model.limits import FRAME_RECORDS_MAX, HOUR_MS, TABLE_WINDOW_BYTES_MAX
 from streamkit.model.names import shard_id as id_of
 from streamkit.shards.store import Appended, LogStore, Rows, Shard, StreamLog
 from streamkit.streams import rules
@@ -162,8 +162,8 @@ class Stream:
     async def put_table(self, keys: pa.Array, data: pa.Array) -> int:
         """Appends two binary columns; returns the count when all rows are durable.
 
-        Rows of one shard keep their order. A table of more than 65,536 rows takes several commits, each all or
-        nothing, and is routed while the disk writes. Limits on throughput are not enforced.
+        Rows of one shard keep their order. A table of more than 65,536 rows or 16 MiB takes several commits,
+        each all or nothing, and is routed while the disk writes. Limits on throughput are not enforced.
         """
         import pyarrow.compute as pc
 
@@ -171,10 +171,10 @@ class Stream:
         if len(data) and pc.max(sizes).as_py() > self.state.record_bytes_max:
             self.require_record_sizes(sizes.to_pylist())
         appended: Appended | None = None
-        for start in range(0, len(keys), FRAME_RECORDS_MAX):
+        for start, rows in _windows(pc.add(sizes, pc.binary_length(keys))):
             await self.ready()
             before = appended
-            groups = self.router.route_table(keys.slice(start, FRAME_RECORDS_MAX), data.slice(start, FRAME_RECORDS_MAX))
+            groups = self.router.route_table(keys.slice(start, rows), data.slice(start, rows))
             appended = self._last_append = self.log.append(groups)
             if before is not None:  # two windows under way at most: one on disk, one waiting
                 await before.wait()
@@ -330,3 +330,16 @@ class Stream:
             if not self._admits_write(index, len(key) + len(value)):
                 refused[row] = index
         return refused
+
+
+def _windows(sizes: pa.Array) -> Iterator[tuple[int, int]]:
+    """The parts of a table that are appended one after the other: each its first row and the count of its rows."""
+    import pyarrow.compute as pc
+
+    start = 0
+    while start < len(sizes):
+        rows = min(FRAME_RECORDS_MAX, len(sizes) - start)
+        while rows > 1 and pc.sum(sizes.slice(start, rows)).as_py() > TABLE_WINDOW_BYTES_MAX:
+            rows = (rows + 1) // 2
+        yield start, rows
+        start += rows

@@ -228,6 +228,16 @@ def test_a_table_is_put_whole_and_each_row_in_the_shard_of_its_key(place: Place)
     run(place, work)
 
 
+def test_a_table_may_be_larger_than_what_may_wait_for_the_disk(place: Place) -> None:
+    async def work(kit: Kit) -> None:
+        await kit.create_stream("s")
+        large = pa.table({"partition_key": ["k"] * 72, "data": [bytes([n]) * 1024 * 1024 for n in range(72)]})
+        assert await kit.put_table("s", large) == 72
+        assert [bytes(value[:1])[0] for batch in await read_all(kit, "s") for value in batch.values()] == [*range(72)]
+
+    run(place, work)
+
+
 def test_unicode_and_empty_and_binary_data_come_back_as_they_were(place: Place) -> None:
     records = [("ключ", "значение".encode()), ("🔑" * 256, b""), ("\0", bytes(range(256))), (" ", b"\n")]
 
