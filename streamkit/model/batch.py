@@ -51,7 +51,7 @@ class Columns:
         start = 0
         while start < self.count:
             stop = min(start + records_max, self.count)
-            while stop - start > 1 and self._size(start, stop) > bytes_max:
+            while stop - start > 1 and self.bytes_between(start, stop) > bytes_max:
                 stop = start + (stop - start) // 2
             yield Columns(
                 stop - start,
@@ -63,7 +63,8 @@ class Columns:
             )
             start = stop
 
-    def _size(self, start: int, stop: int) -> int:
+    def bytes_between(self, start: int, stop: int) -> int:
+        """Of keys and data; what else lies in the buffers does not count."""
         data, keys = self.data_offsets, self.key_offsets
         return int(data[stop] - data[start] + keys[stop] - keys[start])
 

@@ -116,7 +116,7 @@ class Round:
             first = first or group
         self.open_groups.pop(table.shard.index, None)  # rows that come after must lie after
         assert first is not None, "an append has records"
-        self.size_bytes += len(table.columns.data) + len(table.columns.keys)
+        self.size_bytes += table.columns.bytes_between(0, table.columns.count)
         return first, 0
 
     def _new_group(self, shard: Shard, columns: Columns | None = None) -> Group:
