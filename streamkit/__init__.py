@@ -7,8 +7,12 @@
             print(batch.shard_id, len(batch))
 
 `streamkit.open` takes a data directory or the URL of a running server; the calls are the same. `open_blocking` is the
-same without `await`. Names that are not listed here may move.
+same without `await`. An `App` runs plain functions that read streams. Names that are not listed here may move.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from streamkit._version import __version__
 from streamkit.kit.backend import Placement, ShardInfo, StreamInfo
@@ -18,10 +22,15 @@ from streamkit.kit.kit import Kit, open
 from streamkit.model.batch import Record, RecordBatch
 from streamkit.model.errors import ServerUnreachable, StreamkitError
 
+if TYPE_CHECKING:
+    from streamkit.kit.app import App, FunctionFailed
+
 __all__ = [
+    "App",
     "BlockingConsumer",
     "BlockingKit",
     "Consumer",
+    "FunctionFailed",
     "Kit",
     "Placement",
     "Record",
@@ -34,3 +43,12 @@ __all__ = [
     "open",
     "open_blocking",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """An app brings the whole server with it: 100 ms that commands and readers do not wait for."""
+    if name in ("App", "FunctionFailed"):
+        from streamkit.kit import app
+
+        return getattr(app, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,17 +4,23 @@ A request is read in three steps, in AWS's order: the body is parsed; every valu
 gives it, and the first that cannot be is a SerializationError; then all constraints are checked, and the first ten
 that fail are one ValidationError. So `Readers` convert, `Checkers` know nothing of any wire format, and `Writers`
 turn an answer into what the wire wants. `Json` puts them together for AWS JSON 1.1; another wire format (CBOR,
-query, REST-JSON) is another class with the methods of `WireFormat`, its own reading and writing, and the same checks.
+query) is another class with the methods of `WireFormat`, its own reading and writing, and the same checks. REST-JSON
+also uses a request's path, query and headers: `streamkit.api.rest` puts it together.
 
 Values are plain: str, bytes, int, float, bool, list, dict; a timestamp is an int, epoch milliseconds.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import string
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from email.utils import formatdate, parsedate_to_datetime
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -33,13 +39,32 @@ _BOOLEANS: Final = dict.fromkeys(("true", "yes", "y", "t", "1"), True) | dict.fr
 )
 
 
-class Member(msgspec.Struct, frozen=True):
-    """What a structure, a list or a map holds: a shape, by name."""
+TimestampFormat = Literal["iso8601", "rfc822", "unixTimestamp"]
+Location = Literal["uri", "querystring", "header", "headers", "statusCode"]
+
+
+class Member(msgspec.Struct, frozen=True, rename="camel"):
+    """What a structure, a list or a map holds: a shape, by name, and where and how it is on the wire.
+
+    Without a location it is in the body, and without a name of its own it has the member's name there.
+    """
 
     shape: str
+    location: Location | None = None
+    location_name: str | None = None
+    timestamp_format: TimestampFormat | None = None
+    jsonvalue: bool = False  # a header that holds JSON, in base64
+    eventpayload: bool = False  # is the whole payload of its event
 
 
-class Shape(msgspec.Struct, frozen=True):
+class ErrorTrait(msgspec.Struct, frozen=True, rename="camel"):
+    """How an error's shape is on the wire; without a code, its shape's name is the code."""
+
+    code: str | None = None
+    http_status_code: int | None = None
+
+
+class Shape(msgspec.Struct, frozen=True, rename="camel"):
     """A type of a service's model, with its constraints. Documentation is not kept."""
 
     type: str
@@ -54,6 +79,16 @@ class Shape(msgspec.Struct, frozen=True):
     max: int | float | None = None
     sensitive: bool = False
     eventstream: bool = False
+    payload: str | None = None  # the member that is the whole body
+    streaming: bool = False
+    timestamp_format: TimestampFormat | None = None
+    exception: bool = False
+    fault: bool = False
+    error: ErrorTrait | None = None
+
+    def code(self, name: str) -> str:
+        """An error's code on the wire; `name` is the shape's."""
+        return (self.error and self.error.code) or name
 
 
 Shapes = Mapping[str, Shape]
@@ -92,7 +127,7 @@ class Json:
         check = self._checkers[shape].inside
 
         def decode(body: bytes) -> dict[str, Any]:
-            values: dict[str, Any] = read(_parse(body))
+            values: dict[str, Any] = read(parse_object(body))
             if check is not None:
                 violations = Violations()
                 check(values, "", violations)
@@ -111,7 +146,7 @@ class Json:
 
 
 def _decode_nothing(body: bytes) -> dict[str, Any]:
-    _parse(body)
+    parse_object(body)
     return {}
 
 
@@ -123,14 +158,14 @@ def _encode_nothing(output: Mapping[str, Any]) -> bytes:
 # -- JSON to values --------------------------------------------------------------------------------------------------
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body. AWS has no text for a body that is no JSON, or a scalar."""
+def parse_object(body: bytes | bytearray, broken: str = "") -> dict[str, Any]:
+    """The JSON object of a body; `broken` is the text for what is no JSON, or a scalar. JSON 1.1 has none for it."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise SerializationError("") from None
+        raise SerializationError(broken) from None
     if type(document) is not dict:
-        raise SerializationError(_LIST_UNEXPECTED if type(document) is list else "")
+        raise SerializationError(_LIST_UNEXPECTED if type(document) is list else broken)
     if body.count(b"{") + body.count(b"[") > JSON_DEPTH_MAX:
         _refuse_depth(document)
     return document
@@ -225,6 +260,24 @@ def _read_timestamp(value: Any) -> int:
     return max(_LONG_MIN, min(_LONG_MAX, epoch_ms))
 
 
+def _read_dated_timestamp(value: Any) -> int:
+    """Where the model wants text. Seconds are taken, too: clients that know no format send them."""
+    return parse_timestamp(value) if type(value) is str else _read_timestamp(value)
+
+
+def parse_timestamp(text: str) -> int:
+    """A timestamp that was written as text, in any of AWS's three formats, to milliseconds."""
+    try:
+        if text[:1].isdigit() and "-" not in text[:5]:
+            too_late = float(text) * 1000 > _LONG_MAX  # asked first: 1e999999 makes an int that fills the memory
+            return _LONG_MAX if too_late else int(Decimal(text) * 1000)
+        at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+        since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.fromtimestamp(0, UTC)
+    except (ValueError, OverflowError, InvalidOperation):
+        raise SerializationError(f"'{_shortened(text)}' can not be converted to a timestamp") from None
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
 def _read_float(value: Any) -> float:
     if type(value) is float or type(value) is int:
         return float(value)
@@ -292,16 +345,24 @@ class Readers(_Compiler[Read]):
 
     def _compile(self, name: str, shape: Shape) -> Read:
         if shape.type == "structure":
-            return self._structure({name: self[member.shape] for name, member in shape.members.items()})
+            return self.structure(shape.members)
         if shape.type == "list":
             assert shape.member is not None
-            return self._list(self[shape.member.shape])
+            return self._list(self._member(shape.member))
         if shape.type == "map":
             assert shape.value is not None
-            return self._map(self[shape.value.shape])
+            return self._map(self._member(shape.value))
         return _SCALAR_READERS[shape.type]
 
-    def _structure(self, readers: Mapping[str, Read]) -> Read:
+    def _member(self, member: Member) -> Read:
+        shape = self._shapes[member.shape]
+        if shape.type == "timestamp" and timestamp_format(member, shape) != "unixTimestamp":
+            return _read_dated_timestamp
+        return self[member.shape]
+
+    def structure(self, members: Mapping[str, Member]) -> Read:
+        """Reads a structure of these members."""
+        readers = {member.location_name or name: (name, self._member(member)) for name, member in members.items()}
         find = readers.get
 
         def read(value: Any) -> dict[str, Any]:
@@ -309,8 +370,9 @@ class Readers(_Compiler[Read]):
                 raise _wrong_type(value, "Expected null")
             values = {}
             for name, item in value.items():
-                if item is not None and (reader := find(name)) is not None:
-                    values[name] = reader(item)
+                if item is not None and (found := find(name)) is not None:
+                    member, reader = found
+                    values[member] = reader(item)
             return values
 
         return read
@@ -330,6 +392,11 @@ class Readers(_Compiler[Read]):
             return {key: None if item is None else reader(item) for key, item in value.items()}
 
         return read
+
+
+def timestamp_format(member: Member, shape: Shape, default: TimestampFormat = "unixTimestamp") -> TimestampFormat:
+    """How a timestamp is written where it stands; `default` is that of the place."""
+    return member.timestamp_format or shape.timestamp_format or default
 
 
 # -- constraints -----------------------------------------------------------------------------------------------------
@@ -543,7 +610,7 @@ def _text(shape: Shape) -> Broken:
     length = _limits(shape, "length")
     if shape.pattern is None:
         return lambda value: length(len(value))
-    matches = re.compile(shape.pattern, re.ASCII).fullmatch  # Java's \d and \w are ASCII, and it must match all
+    matches = java_matcher(shape.pattern)
     mismatch = (f"Member must satisfy regular expression pattern: {shape.pattern}",)
     longest = float("inf") if shape.max is None else shape.max
 
@@ -553,6 +620,104 @@ def _text(shape: Shape) -> Broken:
         return (*mismatch, *length(len(value)))
 
     return broken
+
+
+# -- Java's patterns -------------------------------------------------------------------------------------------------
+
+_JAVA_TOKEN: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[pP](?:\{\w+\}|\w)|\\.|&&|\[\^?|.", re.DOTALL
+)
+_DOT: Final = "[^\\n\\r\\x85\\u2028\\u2029]"  # Java's dot stops at more line ends than Python's
+_CATEGORIES: Final = {"L": "ultmo", "M": "nce", "N": "dlo", "P": "cdseifo", "S": "mcko", "Z": "slp", "C": "cfson"}
+_STAND_INS: Final = {
+    major + minor: chr(0xE000 + index)
+    for index, (major, minor) in enumerate((major, minor) for major, minors in _CATEGORIES.items() for minor in minors)
+}
+_ASCII: Final = "".join(map(chr, range(128)))
+_POSIX: Final = {
+    "Lower": string.ascii_lowercase,
+    "Upper": string.ascii_uppercase,
+    "Alpha": string.ascii_letters,
+    "Digit": string.digits,
+    "Alnum": string.ascii_letters + string.digits,
+    "Punct": string.punctuation,
+    "Graph": string.ascii_letters + string.digits + string.punctuation,
+    "Print": string.ascii_letters + string.digits + string.punctuation + " ",
+    "Blank": " \t",
+    "Space": string.whitespace,
+    "XDigit": string.hexdigits,
+    "Cntrl": _ASCII[:32] + "\x7f",
+    "ASCII": _ASCII,
+}
+
+
+def java_matcher(pattern: str) -> Callable[[str], object]:
+    r"""What tells whether a whole value matches a pattern of the model, which is a Java regular expression.
+
+    Python has no classes of Unicode properties, such as \p{L}, and spelling one out takes half of Unicode. So where a
+    pattern has one, every character of a value beyond ASCII is first replaced by a stand-in for its general category.
+    Raises ValueError for what cannot be translated.
+    """
+    translated, has_properties = _python_pattern(pattern)
+    matches = re.compile(translated, re.ASCII).fullmatch  # Java's \d and \w are ASCII, and it must match all
+    if not has_properties:
+        return matches
+    return lambda value: matches(value if value.isascii() else "".join(map(_stand_in, value)))
+
+
+def _python_pattern(pattern: str) -> tuple[str, bool]:
+    has_properties = re.search(r"(?<!\\)(?:\\\\)*\\[pP]", pattern) is not None
+    parts: list[str] = []
+    in_class = False
+    before = ""
+    for match in _JAVA_TOKEN.finditer(pattern):
+        token = match[0]
+        if token[:2] in ("\\p", "\\P"):
+            members = _property_members(token[2:].strip("{}"), token[1] == "P")
+            token = members if in_class else f"[{members}]"
+        elif len(token) == 12:  # a character beyond 16 bits, as Java's two
+            high, low = int(token[2:6], 16), int(token[8:], 16)
+            token = f"\\U{0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00:08x}"
+        elif in_class and (token == "&&" or token[0] == "["):
+            raise ValueError(f"a class within a class cannot be translated: {pattern}")
+        elif in_class and token == "-" and before[:1] == "\\" and before[1] in "wWdDsSpP":
+            token = "\\-"  # Java knows that no range starts at a class
+        elif in_class:
+            in_class = token != "]"
+        elif token[0] == "[":
+            in_class = True
+        elif token == ".":
+            token = _DOT
+        if has_properties and (match[0] > "\x7f" or match[0].startswith("\\u")):
+            raise ValueError(f"a character beyond ASCII beside a Unicode property cannot be translated: {pattern}")
+        parts.append(token)
+        before = match[0]
+    return "".join(parts), has_properties
+
+
+def _property_members(name: str, negated: bool) -> str:
+    """A property, as a class's members: ASCII characters and stand-ins."""
+    category = name.removeprefix("Is")
+    posix = _POSIX.get(name)
+    if posix is not None:
+        members = set(posix)
+    else:
+        members = {char for char in _ASCII if unicodedata.category(char).startswith(category)}
+        stand_ins = {stand_in for each, stand_in in _STAND_INS.items() if each.startswith(category)}
+        if len(category) not in (1, 2) or not stand_ins:
+            raise ValueError(f"the property \\p{{{name}}} is not known")
+        members |= stand_ins
+    if negated:
+        members = {*_ASCII, *_STAND_INS.values()} - members
+    return "".join(re.escape(char) for char in sorted(members))
+
+
+@functools.lru_cache(maxsize=1024)
+def _stand_in(char: str) -> str:
+    return char if char < "\x80" else _STAND_INS[unicodedata.category(char)]
+
+
+# -- texts -----------------------------------------------------------------------------------------------------------
 
 
 def _any_broken(broken: Broken, values: Iterable[Any]) -> bool:
@@ -583,6 +748,17 @@ def _write_timestamp(epoch_ms: int) -> orjson.Fragment:
     return orjson.Fragment(json_seconds(epoch_ms))
 
 
+def format_timestamp(epoch_ms: int, how: TimestampFormat) -> str:
+    """A timestamp as text. RFC 822 has no fractions of a second."""
+    if how == "unixTimestamp":
+        return json_seconds(epoch_ms)
+    if how == "rfc822":
+        return formatdate(epoch_ms // 1000, usegmt=True)
+    at = datetime.fromtimestamp(epoch_ms // 1000, UTC).replace(tzinfo=None)
+    fraction = f".{epoch_ms % 1000:03}" if epoch_ms % 1000 else ""
+    return f"{at.isoformat()}{fraction}Z"
+
+
 Write = Callable[[Any], Any]
 
 _SCALAR_WRITERS: Final[Mapping[str, Write]] = {
@@ -603,24 +779,31 @@ class Writers(_Compiler[Write | None]):
 
     def _compile(self, name: str, shape: Shape) -> Write | None:
         if shape.type == "structure":
-            members = shape.members.items()
-            return self._structure(name, {each: self[member.shape] for each, member in members})
+            return self._structure(name, shape.members)
         held = shape.member or shape.value
-        writer = None if held is None else self[held.shape]
+        writer = None if held is None else self._member(held)
         if writer is None:
             return _SCALAR_WRITERS.get(shape.type)
         if shape.type == "list":
             return lambda value: [writer(item) for item in value]
         return lambda value: {key: writer(item) for key, item in value.items()}
 
-    def _structure(self, structure: str, writers: Mapping[str, Write | None]) -> Write:
+    def _member(self, member: Member) -> Write | None:
+        shape = self._shapes[member.shape]
+        if shape.type == "timestamp" and (how := timestamp_format(member, shape)) != "unixTimestamp":
+            return lambda epoch_ms: format_timestamp(epoch_ms, how)
+        return self[member.shape]
+
+    def _structure(self, structure: str, members: Mapping[str, Member]) -> Write:
+        writers = {name: (member.location_name or name, self._member(member)) for name, member in members.items()}
+
         def write(values: Mapping[str, Any]) -> dict[str, Any]:
             written = {}
             for name, value in values.items():
                 assert name in writers, f"{structure} has no member {name}"
                 if value is not None:
-                    writer = writers[name]
-                    written[name] = value if writer is None else writer(value)
+                    wire_name, writer = writers[name]
+                    written[wire_name] = value if writer is None else writer(value)
             return written
 
         return write

@@ -2,7 +2,8 @@
 
 Bytes become requests in `_RequestReader`, which does no I/O and refuses whatever two HTTP implementations could read
 differently. `_Connection` keeps the order, the answers and the back-pressure of one socket; `HttpServer` owns the
-listening socket and the one timer. A request costs no task, no timer and no lock.
+listening socket and the one timer. A request costs no task, no timer and no lock; only a body that comes piece by piece
+has a task (`http_stream`). Requests and answers as handlers see them are in `http_messages`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLContext
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import httptools
 
+from streamkit.api.http_messages import Body, Buffer, Deferred, Request, Response
+from streamkit.api.http_stream import BodyStream, close_pieces
 from streamkit.clock import Clock, Timer
 from streamkit.model import limits
+
+__all__ = ("Body", "Buffer", "Deferred", "Handler", "HttpLimits", "HttpServer", "Request", "Response", "internal_error")
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -29,13 +35,17 @@ _METHODS: Final = {name.encode(): name for name in ("POST", "GET", "HEAD", "OPTI
 _ALLOW: Final = (b"Allow", b", ".join(_METHODS))
 _HEAD_END: Final = b"\r\n\r\n"
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_HEAD: Final = b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n"
+_HEAD_UNSIZED: Final = b"%bContent-Type: %b\r\n%b%b%b\r\n"
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+_BODILESS: Final = frozenset((204, 304))
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _SEND_BATCH_BYTES: Final = 256 * limits.KIB  # what a transport is given at once of a large answer
 _JOINED_BODY_BYTES_MAX: Final = 16 * limits.KIB  # up to here a copy is cheaper than a second buffer
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,8 @@ class HttpLimits:
     """What one connection may ask of this process, and how long it may take."""
 
     body_bytes_max: int = limits.BODY_BYTES_MAX
+    upload_paths: tuple[bytes, ...] = ()  # a body sent to a path that begins like one of these
+    upload_bytes_max: int = limits.UPLOAD_BYTES_MAX  # may be this large
     request_line_bytes_max: int = limits.REQUEST_LINE_BYTES_MAX
     headers_bytes_max: int = limits.HEADERS_BYTES_MAX
     headers_count_max: int = limits.HEADERS_COUNT_MAX
@@ -65,106 +77,6 @@ class HttpLimits:
             self.linger_timeout_ms,
         )
         return max(1, min(1000, shortest // 4))
-
-
-class Request:
-    """One request, complete with its body.
-
-    Header names are in lower case; the values of a repeated header are joined with a comma and a space. `path` is
-    still percent-encoded. `body` is a bytearray where it arrived in pieces.
-    """
-
-    __slots__ = (
-        "_connection",
-        "body",
-        "headers",
-        "keep_alive",
-        "method",
-        "path",
-        "peer",
-        "query",
-        "target",
-        "version",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        headers: dict[bytes, bytes],
-        body: bytes | bytearray = b"",
-        peer: str = "",
-        version: str = "1.1",
-        keep_alive: bool = True,
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path, _, self.query = target.partition("?")
-        self.headers = headers
-        self.body = body
-        self.peer = peer
-        self.version = version
-        self.keep_alive = keep_alive
-        self._connection: _Connection | None = None
-
-    @property
-    def client_gone(self) -> bool:
-        """Whether the client closed its side, so that nobody may be left to read the answer."""
-        return self._connection is not None and self._connection.client_gone
-
-    def on_client_gone(self, callback: Callable[[], None]) -> None:
-        """Calls back once if the client goes away before the answer is given; at once if it has gone already."""
-        if self.client_gone:
-            callback()
-        elif self._connection is not None:
-            self._connection.watch(callback)
-
-
-class Response:
-    """An answer. The server adds Date and Content-Length; everything else is the caller's.
-
-    `body` is one bytes object, or buffers of bytes that are sent one after the other and must not change meanwhile;
-    they are neither joined nor copied as a whole. Header names and values are written as they are. `headers` may also
-    be lines that are ready to be written, each ended by CRLF.
-    """
-
-    __slots__ = ("body", "close", "content_type", "headers", "status")
-
-    def __init__(
-        self,
-        status: int,
-        body: bytes | Sequence[Buffer] = b"",
-        content_type: bytes = b"text/plain",
-        headers: Sequence[tuple[bytes, bytes]] | bytes = (),
-        close: bool = False,
-    ) -> None:
-        self.status = status
-        self.body = body
-        self.content_type = content_type
-        self.headers = headers
-        self.close = close
-
-
-class Deferred:
-    """An answer that comes later. What a future does for one callback, at a fraction of its cost: the answer is written
-    in the call that gives it, not in a later turn of the loop."""
-
-    __slots__ = ("_callback", "_response")
-
-    def __init__(self) -> None:
-        self._callback: Callable[[Response], None] | None = None
-        self._response: Response | None = None
-
-    def answer(self, response: Response) -> None:
-        """Gives the answer, once, on the event loop."""
-        self._response = response
-        if self._callback is not None:
-            self._callback(response)
-
-    def then(self, callback: Callable[[Response], None]) -> None:
-        self._callback = callback
-        if self._response is not None:
-            callback(self._response)
 
 
 Handler = Callable[[Request], "Response | Deferred | asyncio.Future[Response]"]
@@ -202,6 +114,7 @@ class _RequestReader:
         "_body",
         "_body_bytes",
         "_body_bytes_expected",
+        "_body_bytes_max",
         "_headers",
         "_headers_bytes",
         "_limits",
@@ -371,13 +284,15 @@ class _RequestReader:
             self._upgrade_ignored = True
             return
         self.state = _IN_BODY
+        is_upload = self._target.startswith(http_limits.upload_paths)
+        self._body_bytes_max = http_limits.upload_bytes_max if is_upload else http_limits.body_bytes_max
         self._body_bytes_expected = self._check_framing(headers)
         if b"expect" in headers:
             self._check_expectation(headers[b"expect"])
 
     def on_body(self, piece: bytes) -> None:
         self._body_bytes += len(piece)
-        if self._body_bytes > self._limits.body_bytes_max:
+        if self._body_bytes > self._body_bytes_max:
             raise self._body_too_large()
         body = self._body
         if not body:
@@ -414,7 +329,7 @@ class _RequestReader:
         if length is None:
             return 0
         expected = int(length)  # llhttp has seen to it that these are digits
-        if expected > self._limits.body_bytes_max:
+        if expected > self._body_bytes_max:
             raise self._body_too_large()
         return expected
 
@@ -428,7 +343,7 @@ class _RequestReader:
         return _Refused(431, f"headers are limited to {count} and to {size} bytes")
 
     def _body_too_large(self) -> _Refused:
-        return _Refused(413, f"a body is limited to {self._limits.body_bytes_max} bytes")
+        return _Refused(413, f"a body is limited to {self._body_bytes_max} bytes")
 
 
 def _refusal(error: httptools.HttpParserError) -> _Refused:
@@ -470,6 +385,7 @@ class _Connection(asyncio.Protocol):
         "_refused",
         "_server",
         "_since_ms",
+        "_stream",
         "_transport",
         "_unsent",
         "_write_buffer_bytes",
@@ -487,6 +403,7 @@ class _Connection(asyncio.Protocol):
         self._first_bytes: bytes | None = b""  # until it is certain that this is not HTTP/2
         self._refused: Response | None = None  # to be sent when all requests before it are answered
         self._unsent: deque[Buffer] = deque()
+        self._stream: BodyStream | None = None  # the body that is being sent piece by piece
         self._since_ms = server.elapsed_ms  # when what is waited for now began
         self._write_buffer_bytes = 0
         self._reading = True
@@ -542,7 +459,7 @@ class _Connection(asyncio.Protocol):
         self._closing = True
         self._client_is_gone()
         owes = self._in_progress is not None or self._reader.ready or self._write_paused
-        return bool(owes) and not self._lingering and self._transport.can_write_eof()
+        return bool(owes) and self._stream is None and not self._lingering and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -552,6 +469,8 @@ class _Connection(asyncio.Protocol):
         self._write_paused = False
         self._since_ms = self._server.elapsed_ms
         self._send_unsent()
+        if self._stream is not None and not self._write_paused:
+            self._stream.resume()
         self._advance()
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -604,7 +523,7 @@ class _Connection(asyncio.Protocol):
             self._refuse(refused.response)
 
     def _answer(self, request: Request) -> None:
-        request._connection = self
+        request.connection = self
         self._in_progress = request
         try:
             answer = self._server.handler(request)
@@ -635,14 +554,20 @@ class _Connection(asyncio.Protocol):
         self._in_progress = None
         self._gone_callbacks = None
         self._since_ms = self._server.elapsed_ms
+        body = response.body
+        if type(body) is not bytes and isinstance(body, AsyncIterator):
+            self._begin_stream(response, request, body)
+            return
         if self._transport.is_closing():
             return
-        last = response.close or not request.keep_alive or (self._server.draining and self._nothing_follows())
-        if last:
-            self._closing = self._deaf = True
-            self._refused = None
-            self._reader.ready.clear()
+        if response.close or not request.keep_alive or (self._server.draining and self._nothing_follows()):
+            self._take_no_more()
         self._write_response(response, request)
+
+    def _take_no_more(self) -> None:
+        self._closing = self._deaf = True
+        self._refused = None
+        self._reader.ready.clear()
 
     def _nothing_follows(self) -> bool:
         reader = self._reader
@@ -656,8 +581,11 @@ class _Connection(asyncio.Protocol):
             buffers: Sequence[Buffer] = (body,)
             body_bytes = len(body)
         else:
-            buffers = body
-            body_bytes = sum(len(buffer) for buffer in body)
+            buffers = cast("Sequence[Buffer]", body)
+            body_bytes = sum(len(buffer) for buffer in buffers)
+        if response.status in _BODILESS:
+            self._transport.write(self._head(response, request, b""))
+            return
         head = self._head(response, request, body_bytes)
         if request is not None and request.method == "HEAD":
             self._transport.write(head)
@@ -668,17 +596,18 @@ class _Connection(asyncio.Protocol):
             self._unsent.extend(buffers)
             self._send_unsent()
 
-    def _head(self, response: Response, request: Request | None, body_bytes: int) -> bytes:
+    def _head(self, response: Response, request: Request | None, framing: int | bytes) -> bytes:
+        """`framing` is the body's length, or the line that stands for it."""
         if self._closing or request is None:
             persistence = b"Connection: close\r\n"
         elif request.version == "1.0":
             persistence = b"Connection: keep-alive\r\n"
         else:
             persistence = b""
-        return b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
+        return (_HEAD if isinstance(framing, int) else _HEAD_UNSIZED) % (
             self._server.status_lines(response.status),
             response.content_type,
-            body_bytes,
+            framing,
             persistence,
             response.headers
             if isinstance(response.headers, bytes)
@@ -700,6 +629,64 @@ class _Connection(asyncio.Protocol):
                 batch.append(buffer)
                 room -= len(buffer)
             self._transport.writelines(batch)
+
+    def _begin_stream(self, response: Response, request: Request, pieces: AsyncIterator[bytes]) -> None:
+        if self._transport.is_closing() or self.client_gone:
+            self._server.spawn(close_pieces(pieces))
+            return
+        bodiless = response.status in _BODILESS
+        chunked = request.version != "1.0"
+        last = response.close or not request.keep_alive or (self._server.draining and self._nothing_follows())
+        if last or not (chunked or bodiless):
+            self._take_no_more()
+        self._transport.write(self._head(response, request, _CHUNKED if chunked and not bodiless else b""))
+        if bodiless or request.method == "HEAD":
+            self._server.spawn(close_pieces(pieces))
+            return
+        self._in_progress = request  # until the body has ended
+        self._stream = BodyStream(pieces, self)
+        self._server.keep(self._stream.task)
+
+    def send_piece(self, piece: bytes) -> bool:
+        """For the stream. What the transport does not take stays here, and the next piece has to wait."""
+        if cast("Request", self._in_progress).version != "1.0":
+            self._unsent.append(b"%x\r\n" % len(piece))
+            self._unsent.append(piece)
+            self._unsent.append(b"\r\n")
+        else:
+            self._unsent.append(piece)
+        self._send_unsent()
+        return not self._write_paused and not self._transport.is_closing()
+
+    def body_ended(self, error: BaseException | None) -> None:
+        """For the stream. A body that broke off must not look like a whole one: the last chunk stays away, and where
+        there are no chunks the connection is reset."""
+        request = cast("Request", self._in_progress)
+        chunked = request.version != "1.0"
+        self._stream = self._in_progress = self._gone_callbacks = None
+        self._since_ms = self._server.elapsed_ms
+        if self._transport.is_closing():
+            return
+        if error is not None:
+            _LOG.error("an answer broke off: %s %s", request.method, request.path, exc_info=error)
+            self._closing = self._deaf = True
+            if chunked:
+                self._transport.close()
+            else:
+                self._reset()
+            return
+        if chunked:
+            self._transport.write(_LAST_CHUNK)
+        if self._server.draining and self._nothing_follows():
+            self._closing = self._deaf = True
+        self._advance()
+
+    def _reset(self) -> None:
+        """Cuts the connection off in a way that no client takes for an end."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
 
     def _refuse(self, response: Response) -> None:
         """What stands before the refused bytes is still answered first."""
@@ -744,6 +731,8 @@ class _Connection(asyncio.Protocol):
 
     def _client_is_gone(self) -> None:
         self.client_gone = True
+        if self._stream is not None:
+            self._stream.cancel()
         callbacks, self._gone_callbacks = self._gone_callbacks, None
         for callback in callbacks or ():
             callback()
@@ -816,6 +805,7 @@ class HttpServer:
         self._date_s = -1
         self._date = b""
         self._emptied: asyncio.Event | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int, ssl: SSLContext | None = None) -> None:
         """Listens; with port 0 the system chooses one, and `port` says which."""
@@ -833,7 +823,8 @@ class HttpServer:
         self._sweep()
 
     async def drain(self, timeout_ms: int) -> None:
-        """Takes no new connection, answers what has begun to arrive, and returns when every connection is closed.
+        """Takes no new connection, answers what has begun to arrive, and returns when every connection is closed, and
+        every body that came piece by piece.
 
         Whatever is left after `timeout_ms` is cut off. Cancelling it leaves the server draining; it can be awaited
         again.
@@ -848,6 +839,8 @@ class HttpServer:
             while self.connections:
                 self._emptied = asyncio.Event()
                 await self._emptied.wait()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
             await self._server.wait_closed()
         finally:
             expiry.cancel()
@@ -897,6 +890,14 @@ class HttpServer:
         except Exception as second:
             _LOG.error("the error handler failed", exc_info=second)
             return internal_error(request, second)
+
+    def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
+        self.keep(asyncio.get_running_loop().create_task(ending))
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """The loop itself does not keep a task from being collected."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def forget(self, connection: _Connection) -> None:
         self.connections.discard(connection)

@@ -8,22 +8,30 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from streamkit._version import __version__
 from streamkit.api.errors import RequestIds
+from streamkit.api.function_urls import FunctionUrls
+from streamkit.api.functions import Functions
 from streamkit.api.gateway import Gateway, Route
-from streamkit.api.http import HttpServer, Request, Response
+from streamkit.api.http import HttpLimits, HttpServer, Request, Response
+from streamkit.api.invoke import InvokeOperations
 from streamkit.api.kinesis import Kinesis
+from streamkit.api.lambda_service import UPLOAD_PATHS, LambdaService, load_model
+from streamkit.api.logs import Logs
+from streamkit.api.mappings import MappingOperations
 from streamkit.api.native import Native
 from streamkit.api.sigv4 import Authenticator, Mode
 from streamkit.clock import Clock, SystemClock
+from streamkit.functions.service import FunctionSettings
+from streamkit.functions.state import EnvironmentKind
 from streamkit.metrics import Registry
 from streamkit.model.names import Scope
+from streamkit.node import Node, NodeSettings
 from streamkit.shards.disk import SYNC_INTERVAL_MS, Durability
-from streamkit.streams.directory import DataDirectory
 from streamkit.streams.service import StreamSettings
 
 _log = logging.getLogger(__name__)
@@ -47,6 +55,10 @@ class ServerSettings:
     transition_delay_ms: int = 0
     enforce_limits: bool = False
     allow_reset: bool = False
+    functions: EnvironmentKind = "fork"
+    isolation: Literal["none", "bubblewrap"] = "none"
+    endpoint: str | None = None
+    """How functions, and clients that are sent a URL, reach this server; None: its own address and port."""
 
 
 class Server:
@@ -59,22 +71,47 @@ class Server:
         self._incoming = self._metrics.counter(
             "streamkit_incoming_records_total", "Records put (CloudWatch: IncomingRecords).", ("stream",)
         )
-        self._directory = DataDirectory(
+        self.node = Node(
             settings.data,
-            durability=settings.durability,
-            log_store=settings.log_store,
-            settings=StreamSettings(settings.transition_delay_ms, settings.enforce_limits),
+            NodeSettings(
+                settings.durability,
+                settings.log_store,
+                StreamSettings(settings.transition_delay_ms, settings.enforce_limits),
+                FunctionSettings(settings.transition_delay_ms, settings.functions, settings.isolation),
+            ),
             clock=self._clock,
+            metrics=self._metrics,
         )
         self._http: HttpServer | None = None
+        self.endpoint = settings.endpoint or ""
 
     async def start(self, ssl_context: ssl.SSLContext | None = None) -> int:
         """Opens the directory and listens; returns the port."""
-        await self._directory.start()
-        scope = Scope(self.settings.account_id, self.settings.region)
+        await self.node.open()
+        try:
+            http_limits = HttpLimits(upload_paths=UPLOAD_PATHS)
+            self._http = HttpServer(
+                self._gateway().handle, clock=self._clock, limits=http_limits, on_error=self._gateway_failed
+            )
+            await self._http.start(self.settings.host, self.settings.port, ssl_context)
+            if not self.endpoint:
+                host = "127.0.0.1" if self.settings.host in ("0.0.0.0", "::") else self.settings.host
+                scheme = "http" if ssl_context is None else "https"
+                self.endpoint = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._http.port}"
+            self.node.functions.invocations.endpoint = self.endpoint
+            await self.node.run()
+        except BaseException:
+            await self.node.close()
+            raise
+        return self._http.port
+
+    def _gateway(self) -> Gateway:
+        node, scope = self.node, Scope(self.settings.account_id, self.settings.region)
         authenticator = Authenticator(self.settings.auth, self.settings.keys, self._clock)
-        streams = self._directory.streams
-        native = Native(streams, authenticator, scope)
+        native = Native(node.streams, authenticator, scope)
+        mappings = MappingOperations(node.mappings.registry)
+        functions = Functions(node.functions.registry, endpoint=lambda: self.endpoint, tag_owners=[mappings])
+        urls = FunctionUrls(node.functions, authenticator, self._clock, checks_policy=self.settings.auth == "verified")
         routes: dict[tuple[str, str], Route] = {
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics_text,
@@ -82,28 +119,31 @@ class Server:
         }
         if self.settings.allow_reset:
             routes["POST", "/_streamkit/reset"] = self._reset
-        gateway = Gateway(
-            [Kinesis(streams, self._clock, self._metrics)],
+        self._gateway_made = Gateway(
+            [
+                Kinesis(node.streams, self._clock, self._metrics),
+                Logs(node.functions.logs, self._clock),
+            ],
             routes,
             authenticator=authenticator,
             default_scope=scope,
             request_ids=RequestIds(random.Random()),
             metrics=self._metrics,
+            rest_services=[LambdaService(load_model(), [functions, mappings, InvokeOperations(node.functions)])],
+            prefix_routes={**functions.prefix_routes, urls.PATH: urls.by_path},
+            host_route=urls.by_host,
         )
-        self._http = HttpServer(gateway.handle, clock=self._clock, on_error=gateway.failed)
-        try:
-            await self._http.start(self.settings.host, self.settings.port, ssl_context)
-        except BaseException:
-            await self._directory.close()
-            raise
-        return self._http.port
+        return self._gateway_made
+
+    def _gateway_failed(self, request: Request, error: BaseException) -> Response:
+        return self._gateway_made.failed(request, error)
 
     async def stop(self, drain_ms: int = DRAIN_MS) -> None:
         """Takes no more requests, answers those under way, and closes the log."""
         assert self._http is not None
-        self._directory.streams.stop_waiting()
+        self.node.streams.stop_waiting()
         await self._http.drain(drain_ms)
-        await self._directory.close()
+        await self.node.close()
 
     # -- routes ------------------------------------------------------------------------------------------------------
 
@@ -112,7 +152,9 @@ class Server:
         health: dict[str, Any] = {
             "status": "ok",
             "version": __version__,
-            "streams": len(self._directory.streams.all()),
+            "streams": len(self.node.streams.all()),
+            "functions": len(self.node.functions.registry.all()),
+            "mappings": len(self.node.mappings.registry.all()),
             "durability": durability,
         }
         if durability == "interval":
@@ -120,11 +162,12 @@ class Server:
         return Response(200, msgspec.json.encode(health), b"application/json")
 
     async def _metrics_text(self, request: Request) -> Response:
-        for stream in self._directory.streams.all():
+        for stream in self.node.streams.all():
             self._incoming.set(stream.records_put, stream.state.name)
+        self.node.functions.invocations.measure()
         return Response(200, self._metrics.text().encode(), b"text/plain; version=0.0.4")
 
     async def _reset(self, request: Request) -> Response:
-        await self._directory.streams.delete_all()
-        _log.info("all streams deleted by a reset")
+        await self.node.reset()
+        _log.info("everything deleted by a reset")
         return Response(200, b"{}", b"application/json")

@@ -30,14 +30,25 @@ class EmbeddedBackend:
         self._scope = scope
         self._clock = clock or SystemClock()
         self._directory = DataDirectory(path, durability=durability, clock=self._clock)
+        self._is_owner = True
+
+    @classmethod
+    def over(cls, directory: DataDirectory, scope: Scope) -> EmbeddedBackend:
+        """Over a directory that somebody else has opened, and closes."""
+        backend = cls(directory.path, scope)
+        backend._directory = directory
+        backend._is_owner = False
+        return backend
 
     async def start(self) -> None:
-        await self._directory.start()
+        if self._is_owner:
+            await self._directory.start()
         self._kinesis = Kinesis(self._directory.streams, self._clock, Registry())
         self._actions = self._kinesis.actions
 
     async def close(self) -> None:
-        await self._directory.close()
+        if self._is_owner:
+            await self._directory.close()
 
     async def call(self, operation: str, values: Mapping[str, Any]) -> dict[str, Any]:
         # Through the codec, so that what is refused and how it reads is the same as over the wire.

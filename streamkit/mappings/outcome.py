@@ -26,6 +26,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from streamkit.mappings.batches import Batch
@@ -112,7 +113,10 @@ def read_response(payload: bytes, batch: Batch | None, policy: Policy, response:
     if policy.window_ms is not None:
         if not isinstance(answer, dict) or not isinstance(answer.get("state"), dict):
             return Failed(response)
-        state = orjson.dumps(answer["state"]).decode()
+        try:  # as it was written: parsed and written again, a number of more than 64 bits would be another
+            state = bytes(msgspec.json.decode(payload, type=dict[str, msgspec.Raw])["state"]).decode()
+        except (msgspec.MsgspecError, RecursionError):
+            return Failed(response)
     if not policy.reports_item_failures or batch is None:
         return Done(state)
     index = _first_failure(answer, batch)
@@ -327,8 +331,9 @@ class Lane:
     def _context(self, work: Work) -> WindowProgress | None:
         if work.window_ms is None:
             return None
-        if self._window is None or self._window.start_ms != work.window_ms:
-            self._window = WindowProgress(work.window_ms)
+        if self._window is None:  # it is only kept once a record of it is processed
+            return WindowProgress(work.window_ms)
+        assert self._window.start_ms == work.window_ms
         return self._window
 
     def _processed(self, work: Work, state: str | None) -> None:
@@ -339,7 +344,7 @@ class Lane:
             return
         assert state is not None
         self._window = WindowProgress(work.window_ms, state)
-        if len(state) > WINDOW_STATE_BYTES_MAX:  # AWS ends such a window at once
+        if len(state.encode()) > WINDOW_STATE_BYTES_MAX:  # AWS ends such a window at once
             self._queue.appendleft(Work(None, work.window_ms, ended_early=True))
 
     def _partly_processed(self, work: Work, outcome: Partial, now_ms: int) -> None:

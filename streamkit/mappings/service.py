@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from streamkit import plugins
 from streamkit.clock import Clock
-from streamkit.functions.destinations import RecordDestinations
+from streamkit.functions.destinations import Delivery, RecordDestinations
 from streamkit.mappings.filters import FilterCriteria
 from streamkit.mappings.invoker import Invoker
-from streamkit.mappings.mapping_worker import MappingWorker, SavedProgress
+from streamkit.mappings.mapping_worker import CAUGHT_UP_POLL_MS, MappingWorker, SavedProgress
 from streamkit.mappings.registry import MappingRegistry, in_effect
 from streamkit.mappings.shard_worker import Job
 from streamkit.mappings.source import Source
@@ -42,6 +42,20 @@ class Sources:
     def exists(self, arn: str) -> bool:
         source = StreamSource.of(self._streams, arn)
         return source is not None and source.exists
+
+
+class _FoundWhenNeeded:
+    """A destination that may not be there just now: who delivers then gets the error, and tries again."""
+
+    def __init__(self, destinations: RecordDestinations, arn: str) -> None:
+        self._destinations = destinations
+        self._arn = arn
+
+    async def position(self) -> str | None:
+        return await self._destinations.find(self._arn).position()
+
+    async def deliver(self, delivery: Delivery, *, since: str | None = None, may_be_there: bool = False) -> None:
+        await self._destinations.find(self._arn).deliver(delivery, since=since, may_be_there=may_be_there)
 
 
 class _Meter:
@@ -119,7 +133,10 @@ class MappingService:
         await self.registry.forget_all()
 
     async def caught_up(self) -> None:
-        """Returns when every record that is in the sources now is resolved by every mapping that is in effect."""
+        """Returns when every record that is in the sources now is resolved by every mapping that is in effect,
+        or is to be."""
+        while any(state.pending is not None for state in self.registry.all()):
+            await self._clock.sleep(CAUGHT_UP_POLL_MS)
         await self.registry.told()
         await asyncio.gather(*(worker.caught_up() for worker in self._workers.values()))
 
@@ -144,7 +161,9 @@ class MappingService:
             clock=self._clock,
             progress=progress,
             meter=_Meter(self, state),
-            destination=None if settings.on_failure_arn is None else self._destinations.find(settings.on_failure_arn),
+            destination=None
+            if settings.on_failure_arn is None
+            else _FoundWhenNeeded(self._destinations, settings.on_failure_arn),
             new_id=self._new_id,
             set_result=self._result_setter(state.id),
             filters=FilterCriteria.parse(settings.filters) if settings.filters else None,

@@ -60,6 +60,7 @@ RETRY_DELIVERY_MS_MAX: Final = 30_000
 RETRY_READ_MS: Final = 250  # after a read that the shard's limit refused
 
 OK: Final = "OK"
+_STOPPED: Final = "stopped"
 PROBLEM: Final = "PROBLEM: Function call failed"
 
 
@@ -148,6 +149,7 @@ class ShardWorker:
         self._caught_up_ms = -1  # when the last read began that found nothing
         self._more = asyncio.Event()
         self._room = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._is_stopping = False
         self._is_read = False  # the shard is closed and was read to its end
         self.is_done = False
@@ -159,6 +161,7 @@ class ShardWorker:
     def stop(self) -> None:
         """Takes up nothing new."""
         self._is_stopping = True
+        self._stopped.set()
         self._more.set()
         self._room.set()
         for wake in self._wakes:
@@ -399,7 +402,10 @@ class ShardWorker:
         job, batch = self._job, failure.batch
         count = 0 if batch is None else len(batch)
         if job.destination is not None:
-            self._seals[index] = await self._sealed(index, lane, failure)
+            seal = await self._sealed(index, lane, failure)
+            if seal is None:
+                return False
+            self._seals[index] = seal
             await job.progress.save(self)
             if not await self._deliver(self._seals[index], may_be_there=False):
                 return False
@@ -410,9 +416,12 @@ class ShardWorker:
         _log.info("%d records given up: %s", count, failure.condition, extra=self._fields())
         return True
 
-    async def _sealed(self, index: int, lane: Lane, failure: Failure) -> Seal:
+    async def _sealed(self, index: int, lane: Lane, failure: Failure) -> Seal | None:
+        """None where `stop` was called before the destination could say where it is."""
         job, batch = self._job, failure.batch
-        assert job.destination is not None
+        since = await self._position()
+        if since is _STOPPED:
+            return None
         id, now_ms = job.new_id(), job.clock.now_ms()
         payload = b"".join(self._events.build(batch)) if batch is not None and job.sends_payload else None
         body = failures.failure_body(
@@ -427,7 +436,23 @@ class ShardWorker:
         first = lane.next_offset if batch is None else batch.first_offset
         last = first - 1 if batch is None else batch.last_offset
         name = failures.object_name(job.mapping.id, self.shard_index, now_ms, id)
-        return Seal(index, id, failure.condition, first, last, body, name, await job.destination.position())
+        return Seal(index, id, failure.condition, first, last, body, name, since)
+
+    async def _position(self) -> str | None:
+        """Where the destination is now, however long it takes to hear of it."""
+        job = self._job
+        assert job.destination is not None
+        delay_ms = RETRY_DELIVERY_MS
+        while True:
+            try:
+                return await job.destination.position()
+            except StreamkitError as error:
+                _log.warning("on-failure destination: %s", error, extra=self._fields())
+                job.set_result(f"PROBLEM: {error}")
+            if self._is_stopping:
+                return _STOPPED
+            await self._sleep(self._stopped, job.clock.now_ms() + delay_ms)
+            delay_ms = min(delay_ms * 2, RETRY_DELIVERY_MS_MAX)
 
     async def _deliver_sealed(self) -> None:
         """What a crash left between writing a failure record down and knowing that it was delivered."""
@@ -454,7 +479,7 @@ class ShardWorker:
             if self._is_stopping:
                 return False
             may_be_there = True
-            await job.clock.sleep(delay_ms)
+            await self._sleep(self._stopped, job.clock.now_ms() + delay_ms)
             delay_ms = min(delay_ms * 2, RETRY_DELIVERY_MS_MAX)
 
     def _fields(self) -> dict[str, str]:

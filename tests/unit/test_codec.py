@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.api.codec import Json, Member, Shape, json_seconds
+from streamkit.api.codec import Json, Member, Shape, format_timestamp, java_matcher, json_seconds, parse_timestamp
 from streamkit.api.service_model import ServiceModel
 from streamkit.model.errors import SerializationError, ValidationError
 from streamkit.model.limits import ECHO_CHARACTERS_MAX, JSON_DEPTH_MAX
@@ -543,3 +543,99 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         KINESIS.operations["PutRecord"].decode(body)
     except (SerializationError, ValidationError):
         pass
+
+
+# -- names and timestamps of a member's own ---------------------------------------------------------------------------
+
+
+def test_a_member_may_have_another_name_on_the_wire() -> None:
+    shapes = {"Input": Shape("structure", {"Name": Member("Name", location_name="name")}), "Name": Shape("string")}
+    wire = Json(shapes)
+    assert wire.decoder("Input")(b'{"name": "a", "Name": "b"}') == {"Name": "a"}
+    assert wire.encoder("Input")({"Name": "a"}) == b'{"name":"a"}'
+
+
+def test_a_timestamp_is_written_as_the_model_says_and_read_in_any_way() -> None:
+    shapes = {
+        "Input": Shape("structure", {"At": Member("Dated"), "Own": Member("Time", timestamp_format="rfc822")}),
+        "Dated": Shape("timestamp", timestamp_format="iso8601"),
+        "Time": Shape("timestamp"),
+    }
+    wire = Json(shapes)
+    body = b'{"At":"2026-01-02T03:04:05.678Z","Own":"Fri, 02 Jan 2026 03:04:05 GMT"}'
+    values = {"At": 1767323045678, "Own": 1767323045000}
+    assert wire.encoder("Input")(values) == body
+    assert wire.decoder("Input")(body) == values
+    assert wire.decoder("Input")(b'{"At": 1767323045.678, "Own": "1767323045"}') == values
+
+
+@given(st.integers(min_value=-62_135_596_800_000, max_value=253_402_300_799_999))
+def test_a_timestamp_in_text_is_read_as_it_was_written(epoch_ms: int) -> None:
+    assert parse_timestamp(format_timestamp(epoch_ms, "iso8601")) == epoch_ms
+    if epoch_ms >= 0:
+        assert parse_timestamp(format_timestamp(epoch_ms, "rfc822")) == epoch_ms // 1000 * 1000
+        assert parse_timestamp(format_timestamp(epoch_ms, "unixTimestamp")) == epoch_ms
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "20260102T030405Zx", "Fri, 99 Jan 2026"])
+def test_text_that_is_no_timestamp_is_refused(text: str) -> None:
+    with pytest.raises(SerializationError, match="can not be converted to a timestamp"):
+        parse_timestamp(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "1e999999999"])
+def test_a_timestamp_that_does_not_fit_is_the_last_one(text: str) -> None:
+    assert parse_timestamp(text) == (1 << 63) - 1
+
+
+# -- Java's patterns -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "version"), [("kinesis", "2013-12-02"), ("lambda", "2015-03-31"), ("logs", "2014-03-28")]
+)
+def test_every_pattern_of_the_models_can_be_translated(service: str, version: str) -> None:
+    model = ServiceModel.load(service, version)
+    for shape in model.shapes.values():
+        if shape.pattern is not None:
+            java_matcher(shape.pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        (
+            r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*",
+            ["", "aZ09 _-@", "üñ漢字", "\u2028\u00a0", "Ⅷ²", "\U0001d400"],
+            ["&", "€", "a\x00", "😀", "e\u0301"],
+        ),
+        (r"\p{Lu}+", ["ABC", "Ä"], ["a", "ä", "1"]),
+        (r"\pL", ["a", "漢"], ["1", "ab"]),
+        (r"\P{L}+", ["12 €", "😀"], ["a", "1a"]),
+        (r"[^\p{L}]+", ["12 €"], ["a", "漢"]),
+        (r"[\P{L}a]+", ["1a", "€"], ["b", "漢"]),
+        (r"\p{IsN}\p{Sc}", ["1€", "²$"], ["€1"]),
+        (r"\p{Alpha}\p{Punct}\p{XDigit}", ["a!F"], ["ä!F"]),
+        (r"\\p{3}", ["\\ppp"], ["p"]),
+        (r"[\w-_]*", ["a-_"], ["+"]),
+        (r"[\d-]+", ["1-2"], ["a"]),
+        (r"a.c", ["abc", "a\tc"], ["a\nc", "a\rc", "a\u2028c", "a\x85c"]),
+        (r"[.]\.", [".."], ["a."]),
+        (r"[\u0020-\uD7FF\uD800\uDC00-\uDBFF\uDFFF]+", ["a漢", "😀"], ["\n"]),
+        (r"[\s\S]+", ["a\n漢"], [""]),
+        (r"a$", ["a"], ["a\n", "b"]),
+    ],
+)
+def test_a_pattern_matches_what_java_matches(pattern: str, matching: list[str], others: list[str]) -> None:
+    matches = java_matcher(pattern)
+    assert [text for text in matching if not matches(text)] == []
+    assert [text for text in others if matches(text)] == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\p{Greek}", r"\p{Xx}", r"\p{}", r"[a-z&&[^b]]", r"[a[bc]]", r"[\p{L}ü]", r"[\p{L}\u00fc]", r"\h", "(", "[a"],
+)
+def test_a_pattern_that_cannot_be_translated_is_refused(pattern: str) -> None:
+    with pytest.raises((ValueError, re.error)):
+        java_matcher(pattern)

@@ -7,6 +7,7 @@ import inspect
 import streamkit
 
 PUBLIC = {
+    "App": {"caught_up", "endpoint", "function", "invoke", "kit", "run"},
     "BlockingConsumer": {"behind_ms", "checkpoint", "stop"},
     "BlockingKit": {
         "consumer",
@@ -22,6 +23,7 @@ PUBLIC = {
         "update_shard_count",
     },
     "Consumer": {"checkpoint", "stop"},
+    "FunctionFailed": {"code", "fields", "status"},
     "Kit": {
         "consumer",
         "create_stream",
@@ -50,9 +52,12 @@ PUBLIC = {
         "hash_keys",
         "key_offsets",
         "keys",
+        "keys_bytes",
         "last_arrived_at_ms",
         "last_sequence_number",
         "next_offset",
+        "offset",
+        "offsets",
         "partition_keys",
         "records",
         "sequence_number",
@@ -67,9 +72,9 @@ PUBLIC = {
         "values",
     },
     "ShardInfo": {"first_hash_key", "index", "is_open", "last_hash_key", "parents", "shard_id"},
-    "ServerUnreachable": {"code", "status"},
+    "ServerUnreachable": {"code", "fields", "status"},
     "StreamInfo": {"arn", "created_at_ms", "mode", "name", "open_shards", "retention_hours", "shards", "status"},
-    "StreamkitError": {"code", "status"},
+    "StreamkitError": {"code", "fields", "status"},
     "__version__": None,
     "open": None,
     "open_blocking": None,

@@ -37,6 +37,7 @@ ALLOWED_NAMES: Final = {"random": {"Random"}}
 EDGES: Final = {
     "streamkit/clock.py": "is the clock",
     "streamkit/cli/": "a command is run by a person, in real time",
+    "streamkit/node.py": "opens a real directory, with ids nobody can guess",
     "streamkit/streams/directory.py": "opens a real directory, with the machine's randomness for its secret",
     "streamkit/testing/server.py": "waits for a real process",
 }

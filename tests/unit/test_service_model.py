@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import timeit
 
 import pytest
 
-from streamkit.api.service_model import ServiceModel
+from streamkit.api.service_model import Http, ServiceModel
 
 KINESIS = ServiceModel.load("kinesis", "2013-12-02")
+LAMBDA = ServiceModel.load("lambda", "2015-03-31")
 
 
 def test_the_model_says_how_its_requests_are_addressed() -> None:
@@ -43,3 +45,38 @@ def test_loading_a_model_does_not_import_botocore() -> None:
 def test_a_service_that_botocore_does_not_have_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="no-such-service"):
         ServiceModel.load("no-such-service", "2013-12-02")
+
+
+def test_the_model_of_a_rest_service_says_where_its_operations_are() -> None:
+    assert LAMBDA.service_id == "Lambda"
+    assert LAMBDA.operations["GetFunction"].http == Http("GET", "/2015-03-31/functions/{FunctionName}", 200)
+    assert LAMBDA.operations["CreateFunction"].http.response_code == 201
+    assert KINESIS.operations["PutRecord"].http == Http()
+
+
+def test_members_keep_their_places_on_the_wire() -> None:
+    given = LAMBDA.shapes["InvocationRequest"]
+    assert given.payload == "Payload"
+    assert given.members["FunctionName"].location == "uri"
+    assert given.members["Qualifier"].location == "querystring"
+    kind = given.members["InvocationType"]
+    assert (kind.location, kind.location_name) == ("header", "X-Amz-Invocation-Type")
+    assert LAMBDA.shapes["InvocationResponse"].members["StatusCode"].location == "statusCode"
+    assert LAMBDA.shapes["BlobStream"].streaming
+    assert LAMBDA.shapes["InvokeWithResponseStreamResponseEvent"].eventstream
+    assert LAMBDA.shapes["InvokeResponseStreamUpdate"].members["Payload"].eventpayload
+
+
+def test_errors_are_found_by_their_codes_with_their_status() -> None:
+    missing = LAMBDA.errors["ResourceNotFoundException"].error
+    assert missing is not None
+    assert missing.http_status_code == 404
+    assert LAMBDA.errors["ServiceException"].fault
+    assert KINESIS.errors["ResourceNotFoundException"].error is None
+    assert not any(shape.type != "structure" for shape in LAMBDA.errors.values())
+
+
+def test_a_large_model_is_loaded_within_the_start_of_a_server() -> None:
+    """30 ms are what a start can spare; the best of some is taken, because the machine may be busy."""
+    best_s = min(timeit.repeat(lambda: ServiceModel.load("lambda", "2015-03-31"), number=1, repeat=5))
+    assert best_s < 0.03

@@ -9,6 +9,7 @@ import pytest
 
 from streamkit.testing.server import ServerProcess
 from tests.wire.clients import RawClient, kinesis
+from tests.wire.cloud import Cloud, open_cloud
 
 
 @pytest.fixture
@@ -22,4 +23,11 @@ def client(streamkit_shared_server: ServerProcess) -> Iterator[Any]:
 def raw(streamkit_shared_server: ServerProcess) -> Iterator[RawClient]:
     """Raw HTTP on the shared server."""
     with RawClient(streamkit_shared_server.port) as made:
+        yield made
+
+
+@pytest.fixture
+def cloud(streamkit_shared_server: ServerProcess) -> Iterator[Cloud]:
+    """Lambda, Kinesis and CloudWatch Logs on the shared server."""
+    with open_cloud(streamkit_shared_server.endpoint) as made:
         yield made

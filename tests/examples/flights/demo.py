@@ -2,7 +2,9 @@
 
 A producer puts three weeks of flights with boto3, as a user would; a consumer of the library keeps a leaderboard of
 the carriers at the same time; the server is killed with SIGKILL in the middle of it and started again on its directory.
-At the end everything is read once more, with boto3 from TRIM_HORIZON, and held against what was sent.
+A Lambda function, fed by a mapping, tells another stream of each flight that left an hour late; one record is no flight
+at all, and has to end, alone, with the failure destination. At the end everything is read once more, with boto3 from
+TRIM_HORIZON, and held against what was sent.
 
 Why nothing counts twice, although a retry may store a record twice and a restart may deliver one twice: the consumer
 commits the flights it has counted and the leaderboard in one transaction, before it checkpoints. What comes again is
@@ -24,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,6 +38,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClient
 import streamkit
 from streamkit.model.errors import ServerUnreachable
 from streamkit.testing.server import ServerProcess
+from tests.examples.flights import late
 
 HERE: Final = Path(__file__).parent
 STREAM: Final = "flights"
@@ -45,6 +49,7 @@ RETRY_S: Final = 0.05
 TRIES_MAX: Final = 200
 RUN_S_MAX: Final = 60
 LEADERS: Final = 10
+LATE_MIN: Final = 60
 
 
 class Flight(NamedTuple):
@@ -79,11 +84,11 @@ def load_airlines() -> dict[str, str]:
         return {row["carrier"]: row["name"] for row in csv.DictReader(file)}
 
 
-def client(endpoint: str) -> Any:
+def client(endpoint: str, service: str = "kinesis") -> Any:
     # boto3 repeats a put whose answer was lost, and says nothing of it; the demo repeats it itself, to count.
     config = Config(retries={"total_max_attempts": 1}, read_timeout=10)
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-    return boto3.client("kinesis", endpoint_url=endpoint, region_name="us-east-1", config=config, **keys)
+    return boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", config=config, **keys)
 
 
 # -- the producer ----------------------------------------------------------------------------------------------------
@@ -164,6 +169,8 @@ class Leaderboard:
         delivered_again = stored_twice = 0
         self._db.execute("BEGIN")
         for record in batch.records():
+            if record.data == late.POISON:
+                continue
             flight = flight_of(record.data)
             found = self._db.execute("SELECT sequence_number FROM counted WHERE id = ?", (flight.id,)).fetchone()
             if found is None:
@@ -257,6 +264,7 @@ class Evidence:
     stored: Mapping[str, Sequence[Stored]]  # by shard id, as read again from TRIM_HORIZON
     counted: set[str]
     scores: Mapping[str, Score]
+    function_faults: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -269,10 +277,12 @@ class Verdict:
     invented: int = 0
     disordered: int = 0
     scores_agree: bool = False
+    function_faults: Sequence[str] = ()
 
     @property
     def is_good(self) -> bool:
-        return not (self.lost or self.doubled or self.invented or self.disordered) and self.scores_agree
+        wrong = self.lost or self.doubled or self.invented or self.disordered or self.function_faults
+        return not wrong and self.scores_agree
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -302,6 +312,7 @@ def judge(evidence: Evidence) -> Verdict:
         first_seen = dict.fromkeys(sent[each.data][0] for each in records if each.data in sent)
         verdict.disordered += sum(a >= b for a, b in pairwise(numbers)) + sum(a > b for a, b in pairwise(first_seen))
     verdict.scores_agree = dict(evidence.scores) == scores_of(evidence.flights)
+    verdict.function_faults = evidence.function_faults
     return verdict
 
 
@@ -315,15 +326,24 @@ def scores_of(flights: Sequence[Flight]) -> dict[str, Score]:
     return {carrier: Score(count, len(delays[carrier]), sum(delays[carrier])) for carrier, count in scheduled.items()}
 
 
-def read_again(endpoint: str) -> dict[str, list[Stored]]:
+def read_again(endpoint: str, stream: str = STREAM) -> dict[str, list[Stored]]:
     """Every record of every shard, by the plain Kinesis API."""
     kinesis = client(endpoint)
-    shards = [shard["ShardId"] for shard in kinesis.list_shards(StreamName=STREAM)["Shards"]]
-    return {shard: list(_read_shard(kinesis, shard)) for shard in shards}
+    shards = [shard["ShardId"] for shard in kinesis.list_shards(StreamName=stream)["Shards"]]
+    return {shard: list(_read_shard(kinesis, stream, shard)) for shard in shards}
 
 
-def _read_shard(kinesis: Any, shard: str) -> Iterator[Stored]:
-    start = {"StreamName": STREAM, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
+def data_of(endpoint: str, stream: str) -> list[bytes]:
+    return [record.data for records in read_again(endpoint, stream).values() for record in records]
+
+
+def late_flights(flights: Sequence[Flight]) -> list[str]:
+    """The ids of those that left an hour late or more, straight from the file."""
+    return [flight.id for flight in flights if (flight.delay_min or 0) >= LATE_MIN]
+
+
+def _read_shard(kinesis: Any, stream: str, shard: str) -> Iterator[Stored]:
+    start = {"StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"}
     iterator = kinesis.get_shard_iterator(**start)["ShardIterator"]
     while True:
         answer = kinesis.get_records(ShardIterator=iterator)
@@ -360,13 +380,19 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
     story.tell(f"server at {server.endpoint}, its data in a temporary folder")
     try:
         await asyncio.to_thread(client(server.endpoint).create_stream, StreamName=STREAM, ShardCount=SHARDS)
-        story.tell(f"stream {STREAM!r} with {SHARDS} shards; producer (boto3) and consumer (streamkit) start")
+        await asyncio.to_thread(late.make_function, partial(client, server.endpoint), STREAM)
+        story.tell(f"stream {STREAM!r} with {SHARDS} shards, and a Lambda function that a mapping feeds")
+        story.tell("producer (boto3) and consumer (streamkit) start")
         producer = Producer(server.endpoint, flights)
         consumer = Consumer(server.endpoint, folder / "leaderboard.sqlite")
         producing = asyncio.create_task(asyncio.to_thread(producer.run))
         consuming = asyncio.create_task(consumer.run(follow=True))
 
         await asyncio.to_thread(producer.half_way.wait)
+        poison = await asyncio.to_thread(
+            client(server.endpoint).put_record, StreamName=STREAM, Data=late.POISON, PartitionKey="poison"
+        )
+        story.tell("one record put that is no flight")
         await asyncio.sleep(rng.uniform(0, 0.02))  # anywhere in a request
         await asyncio.to_thread(server.kill)
         counted_before = consumer.counted_count
@@ -387,10 +413,28 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
             f"of {counted_before:,} counted before, {consumer.delivered_again:,} came again and were left out"
         )
 
+        wanted = late_flights(flights)
+        told = await asyncio.to_thread(late.wait_for, wanted, partial(data_of, server.endpoint))
+        again = sum(told.late.values()) - len(told.late)
+        story.tell(
+            f"function done: {len(told.late):,} flights were an hour late, {again:,} of them told twice around the kill; "
+            f"given up: {len(told.failures)} record"
+        )
         board = Leaderboard(folder / "leaderboard.sqlite")
         stored = await asyncio.to_thread(read_again, server.endpoint)
+        flights_stored = {
+            shard: [record for record in records if record.data != late.POISON] for shard, records in stored.items()
+        }
         story.tell("all of it read again from TRIM_HORIZON (boto3), for the proof")
-        evidence = Evidence(flights, producer.acknowledged, producer.in_doubt, stored, board.counted(), board.scores())
+        evidence = Evidence(
+            flights,
+            producer.acknowledged,
+            producer.in_doubt,
+            flights_stored,
+            board.counted(),
+            board.scores(),
+            late.faults(told, wanted, poison),
+        )
         board.close()
         return evidence
     finally:
@@ -434,6 +478,10 @@ def print_proof(evidence: Evidence, verdict: Verdict) -> None:
         print(f"{name:>14}{count:>9,}   {meaning}")
     same = "is the one" if verdict.scores_agree else "IS NOT THE ONE"
     print(f"\nThe leaderboard {same} computed from the file directly.")
+    if verdict.function_faults:
+        print("The function: " + "; ".join(verdict.function_faults))
+    else:
+        print("The function told of every flight that was late, and only its poison record ended with the failures.")
     print("proof: good" if verdict.is_good else "proof: FAILED")
 
 

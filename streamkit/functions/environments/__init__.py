@@ -1,0 +1,1 @@
+"""What runs a function's code. Read `port`, then `fork` (the default), `ric`, `inline`."""

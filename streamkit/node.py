@@ -1,0 +1,155 @@
+"""Everything in one data directory, put together: what a server serves, and what the library embeds.
+
+    directory (lock, log, control file) ─▶ streams ─▶ functions ─▶ mappings
+
+Opened in this order, closed in the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamkit.clock import Clock, SystemClock
+from streamkit.functions.destination_files import BucketFiles
+from streamkit.functions.destinations import RecordDestinations
+from streamkit.functions.service import Functions, FunctionSettings
+from streamkit.mappings.destination_streams import stream_destinations
+from streamkit.mappings.function_invoker import FunctionInvoker
+from streamkit.mappings.registry import MappingRegistry
+from streamkit.mappings.service import MappingService, Sources
+from streamkit.mappings.store import MappingStore
+from streamkit.metrics import Registry
+from streamkit.model.errors import ResourceNotFound
+from streamkit.model.names import FunctionArn
+from streamkit.shards.disk import Durability
+from streamkit.streams.directory import DataDirectory
+from streamkit.streams.service import Streams, StreamSettings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What a data directory is opened with."""
+
+    durability: Durability = "fsync"
+    log_store: str = "disk"
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    functions: FunctionSettings = field(default_factory=FunctionSettings)
+
+
+class Node:
+    """Started by `start`; then `streams`, `functions` and `mappings` are there."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: NodeSettings | None = None,
+        *,
+        clock: Clock | None = None,
+        metrics: Registry | None = None,
+        random_source: random.Random | None = None,
+    ) -> None:
+        self.settings = settings or NodeSettings()
+        self.clock = clock or SystemClock()
+        self.metrics = metrics or Registry()
+        self._path = path
+        self._random = random_source or random.Random(random.SystemRandom().getrandbits(128))
+        self.directory = DataDirectory(
+            path,
+            durability=self.settings.durability,
+            log_store=self.settings.log_store,
+            settings=self.settings.streams,
+            clock=self.clock,
+        )
+        self.functions: Functions
+        self.mappings: MappingService
+        self.before_mappings: Callable[[Node], Awaitable[None]] | None = None
+        """Awaited when functions can be made, before mappings begin to run them."""
+
+    @property
+    def streams(self) -> Streams:
+        return self.directory.streams
+
+    async def start(self) -> None:
+        """Opens everything and lets it run."""
+        await self.open()
+        await self.run()
+
+    async def open(self) -> None:
+        """Opens everything. Nothing runs yet by itself: what functions call may have to listen first."""
+        await self.directory.start()
+        try:
+            await self._open()
+        except BaseException:
+            await self.directory.close()
+            raise
+
+    async def run(self) -> None:
+        """Lets events that wait be tried, and mappings read."""
+        await self.functions.run()
+        if self.before_mappings is not None:
+            await self.before_mappings(self)
+        await self.mappings.start()
+
+    async def _open(self) -> None:
+        control, clock = self.directory.control, self.clock
+        destinations = RecordDestinations(
+            {
+                "kinesis": stream_destinations(self.streams),
+                "s3": BucketFiles(self._path / "buckets").resolve,
+            }
+        )
+        self.functions = Functions(
+            self._path / "functions",
+            control,
+            destinations,
+            clock=clock,
+            random=self._random,
+            metrics=self.metrics,
+            settings=self.settings.functions,
+        )
+        store, sources = MappingStore(control), Sources(self.streams)
+        registry = MappingRegistry(
+            store,
+            clock=clock,
+            random=self._random,
+            transition_delay_ms=self.settings.streams.transition_delay_ms,
+            function_exists=self._existing_function,
+            source_exists=sources.exists,
+            destinations=destinations,
+        )
+        self.mappings = MappingService(
+            registry,
+            store,
+            sources=sources,
+            invoker=FunctionInvoker(self.functions.invocations),
+            destinations=destinations,
+            clock=clock,
+            random=self._random,
+            metrics=self.metrics,
+        )
+        await self.functions.start()
+
+    async def close(self) -> None:
+        """Lets invocations of mappings under way finish, ends all environments, and closes the log."""
+        await self.mappings.stop()
+        await self.functions.stop()
+        await self.directory.close()
+
+    async def reset(self) -> None:
+        """Removes everything."""
+        await self.mappings.delete_all()
+        await self.functions.reset()
+        await self.streams.delete_all()
+
+    def _existing_function(self, arn: FunctionArn) -> FunctionArn | None:
+        try:
+            self.functions.registry.resolve(arn)
+        except ResourceNotFound:
+            return None
+        return arn
