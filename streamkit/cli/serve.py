@@ -1,4 +1,4 @@
-"""Serve a data directory as Kinesis, to any AWS SDK, the AWS CLI and this library.
+"""Serve a data directory as Kinesis and Lambda, to any AWS SDK, the AWS CLI and this library.
 
 example:
   streamkit serve --data ./data
@@ -18,15 +18,21 @@ import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamkit import log
 from streamkit.config import Config, boolean, one_of
 from streamkit.model.errors import UsageError
 from streamkit.model.names import ACCOUNT_ID
 
+if TYPE_CHECKING:
+    from streamkit.api.server import Server
+    from streamkit.node import Node
+
 DURABILITIES = ("fsync", "interval", "none")
 AUTH_MODES = ("off", "presence", "verified")
+ENVIRONMENTS = ("fork", "ric", "inline")
+ISOLATIONS = ("none", "bubblewrap")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SWITCH_INTERVAL_S = 0.0005
 
@@ -43,15 +49,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--access-key", metavar="KEY:SECRET", help="the key that --auth verified accepts")
     add("--transition-delay-ms", type=int, metavar="N", help="how long streams stay CREATING, UPDATING (default: 0)")
     add("--enforce-limits", action="store_true", default=None, help="throttle shards as AWS does")
-    add("--allow-reset", action="store_true", default=None, help="let POST /_streamkit/reset delete all streams")
+    add("--allow-reset", action="store_true", default=None, help="let POST /_streamkit/reset delete everything")
     add("--tls", action="store_true", default=None, help="serve HTTPS with --tls-cert and --tls-key")
     add("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", type=Path, metavar="FILE", help="private key, PEM")
     add("--log-store", metavar="NAME", help="where records are kept: disk, memory or a plug-in (default: disk)")
+    add("--functions", choices=ENVIRONMENTS, help="what runs functions: own processes, or AWS's client (default: fork)")
+    add("--isolation", choices=ISOLATIONS, help="what else is put around environments of kind ric (default: none)")
     add("--log-level", choices=LOG_LEVELS, help="(default: info)")
 
 
-def run(options: argparse.Namespace, config: Config) -> int:
+class Guest(Protocol):
+    """What another command does with the server that it starts."""
+
+    async def prepare(self, node: Node) -> None:
+        """When functions can be made, before mappings run and requests are answered; what it raises ends it."""
+        ...
+
+    async def attend(self, server: Server) -> None:
+        """When the server listens; cancelled before it stops. What it raises stops it."""
+        ...
+
+
+def run(options: argparse.Namespace, config: Config, guest: Guest | None = None) -> int:
     log.configure(config.value("log_level", options.log_level, one_of(*LOG_LEVELS), "info"))
     arguments = _server_arguments(options, config)
     tls = _tls_context(options, config)
@@ -59,7 +79,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     import uvloop
 
     try:
-        uvloop.run(_serve(arguments, tls))
+        uvloop.run(_serve(arguments, tls, guest))
     except asyncio.CancelledError:  # the second Ctrl-C
         return 130
     return 0
@@ -89,6 +109,8 @@ def _server_arguments(options: argparse.Namespace, config: Config) -> dict[str, 
         "keys": _keys(value("access_key", options.access_key, str, ""), auth),
         "transition_delay_ms": delay_ms,
         "enforce_limits": value("enforce_limits", options.enforce_limits, boolean, False),
+        "functions": value("functions", options.functions, one_of(*ENVIRONMENTS), "fork"),
+        "isolation": value("isolation", options.isolation, one_of(*ISOLATIONS), "none"),
         "allow_reset": value("allow_reset", options.allow_reset, boolean, False),
     }
 
@@ -121,7 +143,7 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(arguments: dict[str, Any], tls: ssl.SSLContext | None) -> None:
+async def _serve(arguments: dict[str, Any], tls: ssl.SSLContext | None, guest: Guest | None) -> None:
     from streamkit.api.server import Server, ServerSettings
 
     # A commit thread that has synced waits for the interpreter at most this long, not 5 ms.
@@ -130,6 +152,8 @@ async def _serve(arguments: dict[str, Any], tls: ssl.SSLContext | None) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     server = Server(ServerSettings(**arguments))
+    if guest is not None:
+        server.node.before_mappings = guest.prepare
     try:
         port = await server.start(tls)
     except OSError as error:
@@ -148,5 +172,19 @@ async def _serve(arguments: dict[str, Any], tls: ssl.SSLContext | None) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    attending = None if guest is None else loop.create_task(_attend(guest, server, stopping))
     await stopping.wait()
+    if attending is not None:
+        attending.cancel()
+        await asyncio.wait([attending])
     await server.stop()
+    if attending is not None and not attending.cancelled():
+        attending.result()
+
+
+async def _attend(guest: Guest, server: Server, stopping: asyncio.Event) -> None:
+    try:
+        await guest.attend(server)
+    except Exception:
+        stopping.set()
+        raise

@@ -19,7 +19,7 @@ from streamkit.functions.reports import Report
 from streamkit.functions.state import LATEST, Configuration, EnvironmentKind, FunctionState, VersionState
 from streamkit.metrics import Registry as Metrics
 from streamkit.model.batch import RecordBatch
-from streamkit.model.errors import RequestTooLarge, UsageError
+from streamkit.model.errors import RequestTooLarge
 from streamkit.model.limits import INVOCATION_BYTES_MAX
 from streamkit.model.names import FunctionArn
 
@@ -51,13 +51,16 @@ class Invocations:
         random: random.Random,
         metrics: Metrics,
         concurrency: Concurrency | None = None,
+        kind: EnvironmentKind = "fork",
     ) -> None:
+        """`kind`: of environments for functions that do not say which they want."""
         self.endpoint: str | None = None
         """Of this server, for what functions call. Set when it is known."""
         self.registry = registry
         self.concurrency = concurrency or Concurrency()
         self._logs = logs
         self._kinds = kinds
+        self._kind: EnvironmentKind = kind
         self._clock = clock
         self._random = random
         self._pools: dict[tuple[str, str], tuple[Configuration, Pool]] = {}
@@ -153,7 +156,7 @@ class Invocations:
         if init is not None and init.error is not None:
             answer = Answer(
                 init.ending if init.ending != "answered" else "failed",
-                init.error,
+                init.error.replace(b"RequestId:  Error", b"RequestId: %b Error" % invocation.request_id.encode()),
                 init.duration_ms,
                 init.max_memory_mib,
                 init.error_type,
@@ -204,9 +207,7 @@ class Invocations:
             if found[0] is configuration or found[0] == configuration:
                 return found[1]
             self._retire(key)
-        environments = self._kinds.get(configuration.environment)
-        if environments is None:
-            raise UsageError(f"environments of kind {configuration.environment!r} are not available here")
+        environments = self._kinds[self._kind_of(configuration)]
 
         def new_spec() -> Spec:
             stream = stream_name(self._clock.now_ms(), version.version, self._random.getrandbits)
@@ -221,6 +222,12 @@ class Invocations:
         pool = Pool(environments, new_spec, open_log, self._clock)
         self._pools[key] = configuration, pool
         return pool
+
+    def _kind_of(self, configuration: Configuration) -> EnvironmentKind:
+        """Only runtime clients of their own can run other languages."""
+        if configuration.environment is not None:
+            return configuration.environment
+        return self._kind if configuration.runtime.startswith("python") else "ric"
 
     def _retire(self, key: tuple[str, str]) -> None:
         _, pool = self._pools.pop(key)

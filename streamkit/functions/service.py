@@ -75,7 +75,9 @@ class Functions:
             ),
             "inline": self.inline,
         }
-        self.invocations = Invocations(self.registry, self.logs, kinds, clock=clock, random=random, metrics=metrics)
+        self.invocations = Invocations(
+            self.registry, self.logs, kinds, clock=clock, random=random, metrics=metrics, kind=settings.environment
+        )
         self.queue = EventQueue(control, self._attempt, self._async_settings, destinations, clock=clock, random=random)
         self.destinations = destinations
         destinations.add("lambda", lambda arn: FunctionDestination(self, arn))

@@ -58,7 +58,7 @@ class Configuration(msgspec.Struct, frozen=True):
     architectures: list[str] = msgspec.field(default_factory=lambda: ["x86_64"])
     snap_start: Literal["None", "PublishedVersions"] = "None"
     kms_key_arn: str | None = None
-    environment: EnvironmentKind = "fork"
+    environment: EnvironmentKind | None = None  # None: as the server is set
     input: Input = "event"
     source: str | None = None
 

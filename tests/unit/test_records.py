@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -75,7 +76,10 @@ def outcome(operation: str, body: bytes, *, fast: bool) -> Outcome | None:
 
 
 def bytes_of(body: Body) -> bytes:
-    return body if isinstance(body, bytes) else b"".join(map(bytes, body))
+    if isinstance(body, bytes):
+        return body
+    assert not isinstance(body, AsyncIterator), "records are not streamed"
+    return b"".join(map(bytes, body))
 
 
 def require_same(operation: str, body: bytes) -> None:

@@ -66,6 +66,7 @@ from streamkit.model.limits import (
 
 _READ_BYTES: Final = 64 * KIB
 _BUFFERS_PER_WRITE_MAX: Final = 1024  # IOV_MAX
+_ORDER_BYTES_MAX: Final = FORK_REQUEST_BYTES_MAX // 2  # the rest is for paths
 _ZYGOTE_EXIT_S: Final = 5.0
 _NEVER_S: Final = float("inf")
 
@@ -105,14 +106,17 @@ class _Zygote:
     def order(self, order: Mapping[str, Any], fds: Sequence[int]) -> None:
         """Hands over an order with its descriptors, which may be closed when this returns."""
         text = json.dumps(order).encode()
-        if len(text) > FORK_REQUEST_BYTES_MAX:
-            raise UsageError(
-                f"what starts an environment is {len(text):,} bytes: its variables, its path and its handler's name; "
-                f"{FORK_REQUEST_BYTES_MAX:,} are accepted"
-            )
+        assert len(text) <= FORK_REQUEST_BYTES_MAX
+        if not self._waiting:
+            try:
+                socket.send_fds(self._socket, [text], fds)
+                return
+            except BlockingIOError:
+                self._loop.add_writer(self._fd, self._send)
+            except OSError:
+                self.close()
+                return
         self._waiting.append((text, [os.dup(fd) for fd in fds]))
-        if len(self._waiting) == 1:
-            self._send()
 
     def close(self) -> None:
         """The zygote ends, and with it all that it forked."""
@@ -152,7 +156,6 @@ class _Zygote:
             try:
                 socket.send_fds(self._socket, [text], fds)
             except BlockingIOError:
-                self._loop.add_writer(self._fd, self._send)
                 return
             except OSError:
                 self.close()
@@ -214,11 +217,16 @@ class ForkEnvironments:
         self._count = 0
 
     def make(self, spec: Spec, log: LogSink) -> ForkEnvironment:
-        """Raises UsageError for code that is not Python's."""
+        """Raises UsageError for code that is not Python's, and for variables beyond all measure."""
         if spec.code is not None and not spec.runtime.startswith("python"):
             raise UsageError(
                 f'the environment "fork" runs Python functions, and {spec.function_name} is one for {spec.runtime}; '
                 'choose the environment "ric" for it'
+            )
+        size = len(json.dumps([dict(spec.variables), spec.handler, spec.source]))
+        if size > _ORDER_BYTES_MAX:
+            raise UsageError(
+                f"the variables of {spec.function_name} take {size:,} bytes; an environment has {_ORDER_BYTES_MAX:,}"
             )
         self._base()
         self._count += 1
@@ -253,7 +261,8 @@ class ForkEnvironments:
     def learn(self, spec: Spec, modules: Modules) -> None:
         """A worker that was not forked from an image imported these from the runtime's packages."""
         kind = _kind_of(spec)
-        if self._images.learn(_function_of(spec), kind, modules):
+        fits = len(json.dumps(modules)) <= _ORDER_BYTES_MAX
+        if fits and self._images.learn(_function_of(spec), kind, modules):
             self.later(self._prepare(kind, modules))
 
     def known_imports(self, spec: Spec) -> Modules:
@@ -422,18 +431,26 @@ class ForkEnvironment:
     # -- INIT --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> Init:
+        """Raises OSError where this process has no file left for it, or the disk no room."""
         assert self._socket is None, "an environment is started once"
         if self._is_lost:
             return self._init_ended(-signal.SIGKILL)
         self._started_s = perf_counter()
-        self._gone = self._loop.create_future()
-        self._init = self._loop.create_future()
-        self._tmp = self._owner.temporary.make()
-        self._socket, far_end = socket.socketpair()
+        try:
+            self._tmp = self._owner.temporary.make()
+            self._socket, far_end = socket.socketpair()
+            self._log = LogPipe(self._sink)
+        except OSError:  # no room on the disk, no files left: nothing was started
+            self._is_lost = True
+            if self._socket is not None:
+                self._socket.close()
+                far_end.close()
+            raise
         self._socket.setblocking(False)
         self._fd = self._socket.fileno()
-        self._log = LogPipe(self._sink)
         self._loop.add_reader(self._fd, self._read)
+        self._gone = self._loop.create_future()
+        self._init = self._loop.create_future()
         order = self._owner.order_for(self, self._tmp)
         self.deadline_s = self._started_s + self._init_timeout_ms / 1000
         self._watch.begin(self)
