@@ -7,16 +7,19 @@ Opened in this order, closed in the other.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from streamkit.clock import Clock, SystemClock
 from streamkit.functions.destination_files import BucketFiles
 from streamkit.functions.destinations import RecordDestinations
 from streamkit.functions.service import Functions, FunctionSettings
+from streamkit.functions.tracing import Tracing
 from streamkit.mappings.destination_streams import stream_destinations
 from streamkit.mappings.function_invoker import FunctionInvoker
 from streamkit.mappings.registry import MappingRegistry
@@ -30,6 +33,9 @@ from streamkit.streams.directory import DataDirectory
 from streamkit.streams.service import Streams, StreamSettings
 
 _log = logging.getLogger(__name__)
+
+FINISH_MS: Final = 10_000
+"""How long a node that is closed waits for invocations of mappings. What stops servers often kills after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,12 @@ class Node:
         clock: Clock | None = None,
         metrics: Registry | None = None,
         random_source: random.Random | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.settings = settings or NodeSettings()
         self.clock = clock or SystemClock()
         self.metrics = metrics or Registry()
-        self._path = path
+        self._path = path.absolute()  # environments of functions have working directories of their own
         self._random = random_source or random.Random(random.SystemRandom().getrandbits(128))
         self.directory = DataDirectory(
             path,
@@ -66,10 +73,12 @@ class Node:
             settings=self.settings.streams,
             clock=self.clock,
         )
+        self._tracing = tracing
+        self._resetting = asyncio.Lock()
         self.functions: Functions
         self.mappings: MappingService
         self.before_mappings: Callable[[Node], Awaitable[None]] | None = None
-        """Awaited when functions can be made, before mappings begin to run them."""
+        """Awaited when functions can be made, before anything runs them."""
 
     @property
     def streams(self) -> Streams:
@@ -78,7 +87,11 @@ class Node:
     async def start(self) -> None:
         """Opens everything and lets it run."""
         await self.open()
-        await self.run()
+        try:
+            await self.run()
+        except BaseException:
+            await self.close()
+            raise
 
     async def open(self) -> None:
         """Opens everything. Nothing runs yet by itself: what functions call may have to listen first."""
@@ -91,9 +104,9 @@ class Node:
 
     async def run(self) -> None:
         """Lets events that wait be tried, and mappings read."""
-        await self.functions.run()
         if self.before_mappings is not None:
             await self.before_mappings(self)
+        await self.functions.run()
         await self.mappings.start()
 
     async def _open(self) -> None:
@@ -112,6 +125,7 @@ class Node:
             random=self._random,
             metrics=self.metrics,
             settings=self.settings.functions,
+            tracing=self._tracing,
         )
         store, sources = MappingStore(control), Sources(self.streams)
         registry = MappingRegistry(
@@ -132,20 +146,27 @@ class Node:
             clock=clock,
             random=self._random,
             metrics=self.metrics,
+            tracing=self.functions.tracing,
         )
         await self.functions.start()
 
-    async def close(self) -> None:
-        """Lets invocations of mappings under way finish, ends all environments, and closes the log."""
-        await self.mappings.stop()
-        await self.functions.stop()
-        await self.directory.close()
+    async def close(self, finish_ms: int = FINISH_MS) -> None:
+        """Lets invocations of mappings under way finish, for so long at most; ends all environments, and closes the
+        log. What was cut off comes again after the next start, and is not counted as an attempt."""
+        try:
+            await self.mappings.stop(finish_ms=finish_ms)
+        finally:
+            try:
+                await self.functions.stop()
+            finally:
+                await self.directory.close()
 
     async def reset(self) -> None:
-        """Removes everything."""
-        await self.mappings.delete_all()
-        await self.functions.reset()
-        await self.streams.delete_all()
+        """Removes everything, and ends what is under way. Resets asked for meanwhile come after this one."""
+        async with self._resetting:
+            await self.mappings.delete_all()
+            await self.functions.reset()
+            await self.streams.delete_all()
 
     def _existing_function(self, arn: FunctionArn) -> FunctionArn | None:
         try:

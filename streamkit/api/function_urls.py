@@ -7,6 +7,7 @@ decides), or, where such a name cannot be resolved, by the path `/_streamkit/url
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any, Final
 
 from streamkit.api.context import TRACE_HEADER
@@ -28,6 +29,25 @@ _FORBIDDEN: Final = (
     b'https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"}'
 )
 _JSON: Final = b"application/json"
+_STATUSES: Final = frozenset(status.value for status in HTTPStatus if status >= 200)
+"""What an answer can have: one below 200 would not be the end of it, and the client would wait for ever."""
+_OURS: Final = frozenset(
+    (
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-amzn-requestid",
+    )
+)
+"""Headers that this server writes. A function's own would contradict them: clients and proxies would not agree on
+where the answer ends."""
 
 
 class FunctionUrls:
@@ -51,7 +71,7 @@ class FunctionUrls:
             return None
 
         async def route(request: Request) -> Response:
-            return await self._answer(request, url_id.decode(), request.path, host.decode())
+            return await self._answer(request, url_id.decode("latin-1"), request.path, host.decode("latin-1"))
 
         return route
 
@@ -95,7 +115,7 @@ class FunctionUrls:
         except RequestTooLarge:
             return Response(413, b'{"Message":"Request Entity Too Large"}', _JSON)
         answer = urls.answer(result.payload, failed=result.function_error is not None)
-        return _response(urls.with_cors(answer, url.cors, asked.headers.get("origin")))
+        return _response(urls.with_cors(answer, url.cors, asked.headers.get("origin")), asked.request_id)
 
     async def _stream(self, arn: FunctionArn, asked: UrlRequest, url: UrlState) -> Response:
         """The head waits for the pieces that say what it is; the body goes on as it comes."""
@@ -110,7 +130,8 @@ class FunctionUrls:
         else:
             first += answer.finish()
         failed = stream.result is not None and stream.result.function_error is not None
-        head = urls.answer(b"", failed=True) if failed or answer.head is None else answer.head
+        is_streamed = not failed and answer.head is not None and answer.head.status in _STATUSES
+        head = answer.head if answer.head is not None and is_streamed else urls.BAD_GATEWAY
         head = urls.with_cors(head, url.cors, asked.headers.get("origin"))
 
         async def body() -> AsyncIterator[bytes]:
@@ -120,8 +141,8 @@ class FunctionUrls:
                 if piece := answer.feed(chunk):
                     yield piece
 
-        response = _response(head)
-        if not failed and answer.head is not None:
+        response = _response(head, asked.request_id)
+        if is_streamed:
             response.body = body()
         return response
 
@@ -148,9 +169,11 @@ def _forbidden() -> Response:
     return Response(403, _FORBIDDEN, _JSON, ((b"x-amzn-ErrorType", b"AccessDeniedException"),))
 
 
-def _response(answer: UrlAnswer) -> Response:
-    headers = tuple(
-        (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers if name != "content-type"
-    )
+def _response(answer: UrlAnswer, request_id: str | None = None) -> Response:
+    if answer.status not in _STATUSES:
+        answer = urls.BAD_GATEWAY
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers if name not in _OURS]
+    if request_id is not None:
+        headers.append((b"x-amzn-RequestId", request_id.encode()))
     content_type = answer.header("content-type") or "application/json"
     return Response(answer.status, answer.body, content_type.encode("latin-1"), headers)

@@ -88,6 +88,7 @@ class InvokeOperations:
         if given.get("InvocationType") == "DryRun":
             return RestAnswer({"StatusCode": 204})
         stream = ResponseStream(self._functions, arn, payload, client_context=context)
+        await stream.begun()
         version = self._functions.registry.resolve(arn)[1].version
         output = {
             "StatusCode": 200,
@@ -118,6 +119,8 @@ class ResponseStream:
         self.request_id = functions.invocations.new_id()
         self.result: Result | None = None
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._begun = asyncio.Event()
+        self._is_wanted = True
         self._task = asyncio.get_running_loop().create_task(
             functions.invocations.invoke(
                 arn,
@@ -126,20 +129,41 @@ class ResponseStream:
                 trace_id=TRACE_HEADER.get(),
                 client_context=client_context,
                 wants_tail=True,
-                on_chunk=self._chunks.put_nowait,
+                on_chunk=self._take,
             )
         )
-        self._task.add_done_callback(lambda _: self._chunks.put_nowait(_END))
+        self._task.add_done_callback(self._ended)
+
+    async def begun(self) -> None:
+        """Returns when there is a first piece, or the whole answer. Raises what kept the function from running."""
+        await self._begun.wait()
+        if self._task.done():
+            self._task.result()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The pieces; where the function did not stream, its answer in one piece. Raises what kept it from running."""
         streamed = False
-        while (chunk := await self._chunks.get()) is not _END:
-            streamed = True
-            yield chunk
-        self.result = await self._task
-        if not streamed and self.result.function_error is None and self.result.payload:
-            yield self.result.payload
+        try:
+            while (chunk := await self._chunks.get()) is not _END:
+                streamed = True
+                yield chunk
+            self.result = await self._task
+            if not streamed and self.result.function_error is None and self.result.payload:
+                yield self.result.payload
+        finally:  # as in AWS the function runs to its end, whoever is left to hear it
+            self._is_wanted = False
+            self._chunks = asyncio.Queue()
+
+    def _take(self, chunk: bytes) -> None:
+        if self._is_wanted:
+            self._chunks.put_nowait(chunk)
+            self._begun.set()
+
+    def _ended(self, task: asyncio.Task[Result]) -> None:
+        if not task.cancelled():
+            task.exception()  # heard: perhaps nobody waits any more
+        self._chunks.put_nowait(_END)
+        self._begun.set()
 
 
 async def _events(stream: ResponseStream, *, wants_tail: bool) -> AsyncIterator[Mapping[str, Any]]:

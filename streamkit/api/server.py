@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import ssl
@@ -101,7 +102,9 @@ class Server:
             self.node.functions.invocations.endpoint = self.endpoint
             await self.node.run()
         except BaseException:
-            await self.node.close()
+            if self._http is not None and self._http.port:  # it listens already
+                await self._http.drain(0)
+            await self.node.close(finish_ms=0)
             raise
         return self._http.port
 
@@ -139,11 +142,14 @@ class Server:
         return self._gateway_made.failed(request, error)
 
     async def stop(self, drain_ms: int = DRAIN_MS) -> None:
-        """Takes no more requests, answers those under way, and closes the log."""
+        """Takes no more requests, answers those under way, lets invocations of mappings finish, and closes the log.
+        What takes longer than `drain_ms` is cut off."""
         assert self._http is not None
         self.node.streams.stop_waiting()
-        await self._http.drain(drain_ms)
-        await self.node.close()
+        try:
+            await asyncio.gather(self._http.drain(drain_ms), self.node.mappings.stop(finish_ms=drain_ms))
+        finally:
+            await self.node.close(finish_ms=0)
 
     # -- routes ------------------------------------------------------------------------------------------------------
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from streamkit.config import Config
 from streamkit.kit.backend import ShardInfo, StreamInfo
 from streamkit.kit.blocking import BlockingKit, open_blocking
+from streamkit.kit.consumer import Start
 from streamkit.kit.kit import DEFAULT_ACCOUNT, DEFAULT_REGION
+from streamkit.kit.lambda_client import LambdaClient
 from streamkit.model.errors import UsageError
-from streamkit.model.names import ACCOUNT_ID, shard_id, shard_index
+from streamkit.model.names import ACCOUNT_ID, Scope, shard_id, shard_index
 from streamkit.streams.verify import CONTROL_FILE
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:4566"
+_TIME_AGO: Final = re.compile(r"-?(\d+)([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 # -- where -----------------------------------------------------------------------------------------------------------
@@ -37,20 +42,66 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 def open_target(options: argparse.Namespace, config: Config, *, makes_directory: bool = False) -> BlockingKit:
     """The server, or the directory that `--data` names. The `data` of the environment or of streamkit.toml is the
     server's: it has that directory open, so only the flag means it here."""
-    account = config.value("account_id", options.account_id, str, DEFAULT_ACCOUNT)
-    if not ACCOUNT_ID.fullmatch(account):
-        raise UsageError(f"--account-id is {account!r}; an AWS account has 12 digits")
-    region = config.value("region", options.region, str, DEFAULT_REGION)
+    account, region = scope_of(options, config)
     if options.data is None:
-        endpoint = config.value("endpoint", options.endpoint, str, DEFAULT_ENDPOINT)
-        if not endpoint.startswith(("http://", "https://")):
-            raise UsageError(f"--endpoint is {endpoint!r}; one looks like {DEFAULT_ENDPOINT}")
-        return open_blocking(endpoint, account=account, region=region)
+        return open_blocking(endpoint_of(options, config), account=account, region=region)
     if not makes_directory and not (options.data / CONTROL_FILE).exists():
         raise UsageError(
             f"{options.data} is no data directory; `streamkit create NAME --data {options.data}` makes one"
         )
     return open_blocking(options.data, account=account, region=region)
+
+
+def add_endpoint(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """For what only a server has. `again`: for the parser of a verb, whose command has these options, too."""
+    group = parser.add_argument_group("where the server is")
+    default = argparse.SUPPRESS if again else None
+    add = group.add_argument
+    add("--endpoint", metavar="URL", default=default, help=f"a running server (default: {DEFAULT_ENDPOINT})")
+    add("--account-id", metavar="ID", default=default, help=f"whose functions (default: {DEFAULT_ACCOUNT})")
+    add("--region", default=default, help=f"in which region (default: {DEFAULT_REGION})")
+
+
+def open_functions(options: argparse.Namespace, config: Config) -> LambdaClient:
+    """To be used with `async with`."""
+    return LambdaClient(endpoint_of(options, config), scope_of(options, config))
+
+
+def scope_of(options: argparse.Namespace, config: Config) -> Scope:
+    account = config.value("account_id", options.account_id, str, DEFAULT_ACCOUNT)
+    if not ACCOUNT_ID.fullmatch(account):
+        raise UsageError(f"--account-id is {account!r}; an AWS account has 12 digits")
+    return Scope(account, config.value("region", options.region, str, DEFAULT_REGION))
+
+
+def endpoint_of(options: argparse.Namespace, config: Config) -> str:
+    endpoint: str = config.value("endpoint", options.endpoint, str, DEFAULT_ENDPOINT)
+    if not endpoint.startswith(("http://", "https://")):
+        raise UsageError(f"--endpoint is {endpoint!r}; one looks like {DEFAULT_ENDPOINT}")
+    return endpoint
+
+
+def verb_parsers(parser: argparse.ArgumentParser, command: str) -> Callable[[str, str], argparse.ArgumentParser]:
+    """For a command with verbs: makes the parser of one, by its name and what it does. `options.verb` is None where
+    none was given. The command has --json and what `add_endpoint` adds; they may stand after the verb, too."""
+    parser.set_defaults(verb=None)
+    made = parser.add_subparsers(
+        dest="verb", metavar="VERB", help=f"`streamkit {command} VERB --help` shows its options"
+    )
+
+    def make(name: str, text: str) -> argparse.ArgumentParser:
+        verb = made.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+        add_endpoint(verb, again=True)
+        return verb
+
+    return make
+
+
+def is_meant(what: str) -> bool:
+    """Asks on the terminal before something is deleted."""
+    print(f"Delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def shard_number(text: str) -> int:
@@ -67,6 +118,31 @@ def hash_key(text: str) -> int:
         return int(text, 0)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no hash key; one is a number from 0 to 2^128 - 1") from None
+
+
+def time_ago(text: str) -> datetime:
+    """For argparse: `10m` or `-10m`; s, m, h or d before now."""
+    ago = _TIME_AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    except OverflowError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no time ago; one looks like 10m (s, m, h or d)")
+
+
+def starting_position(text: str) -> Start:
+    """For argparse."""
+    if text.lower() == "latest":
+        return "LATEST"
+    if text.lower() in ("trim-horizon", "trim_horizon"):
+        return "TRIM_HORIZON"
+    try:
+        return time_ago(text) if text.startswith("-") else datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is none of latest, trim-horizon, a time ago like -10m, or a time like 2026-01-31T09:00"
+        ) from None
 
 
 # -- printing --------------------------------------------------------------------------------------------------------

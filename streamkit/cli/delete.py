@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from streamkit.cli.common import add_target, open_target, say
+from streamkit.cli.common import add_target, is_meant, open_target, say
 from streamkit.config import Config
 
 
@@ -25,14 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, config: Config) -> int:
     with open_target(options, config) as kit:
         kit.describe(options.name)  # a wrong name is told before anybody is asked
-        if sys.stdin.isatty() and not options.yes and not _is_meant(options.name):
+        if sys.stdin.isatty() and not options.yes and not is_meant(f"stream {options.name} with all its records"):
             say("nothing was deleted")
             return 1
         kit.delete_stream(options.name)
     say(f"stream {options.name} is deleted")
     return 0
-
-
-def _is_meant(name: str) -> bool:
-    print(f"Delete stream {name} with all its records? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -28,6 +28,11 @@ COMMANDS: Final = {
     "load": "put the rows of a JSON-lines or CSV file",
     "tail": "print records as they arrive",
     "reshard": "split or merge shards, or change their number",
+    "up": "make the streams, functions and mappings of a file",
+    "functions": "list, make and change functions",
+    "invoke": "run a function once",
+    "logs": "print what functions logged",
+    "mappings": "list, make and change what ties streams to functions",
     "verify": "check a data directory, every byte",
     "bench": "measure an endpoint",
     "version": "print the version",
@@ -40,9 +45,18 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
-        options = [option for action in self._actions for option in action.option_strings]
-        hint = _did_you_mean(unknown.partition("=")[0], options)
+        hint = _did_you_mean(unknown.partition("=")[0], _options_of(self))
         raise UsageError(f"{message}{hint}; `{self.prog} --help` shows how it is used")
+
+
+def _options_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Those of its verbs, too: what a verb does not know, its command complains of."""
+    options: list[str] = []
+    for action in parser._actions:
+        options += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            options += [option for verb in action.choices.values() for option in _options_of(verb)]
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,14 +10,12 @@ example:
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
-from streamkit.cli.common import add_target, open_target, print_json, shard_number, time_text
+from streamkit.cli.common import add_target, open_target, print_json, shard_number, starting_position, time_text
 from streamkit.config import Config
 from streamkit.kit.backend import StreamInfo
 from streamkit.kit.blocking import BlockingKit
@@ -26,8 +24,6 @@ from streamkit.model.batch import Record, RecordBatch
 from streamkit.model.errors import UsageError
 from streamkit.model.names import shard_id
 
-_AGO: Final = re.compile(r"-(\d+)([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
@@ -38,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--from",
         dest="start",
-        type=_start,
+        type=starting_position,
         metavar="WHERE",
         help="latest, trim-horizon, -10m (s, m, h, d ago) or a time like 2026-01-31T09:00, local unless it says "
         "otherwise (default: latest; with --no-follow trim-horizon)",
@@ -106,23 +102,6 @@ def _fields(record: Record, shard: str) -> dict[str, Any]:
         from base64 import b64encode
 
         return fields | {"data_base64": b64encode(record.data).decode()}
-
-
-def _start(text: str) -> Start:
-    """For argparse."""
-    if text.lower() == "latest":
-        return "LATEST"
-    if text.lower() in ("trim-horizon", "trim_horizon"):
-        return "TRIM_HORIZON"
-    ago = _AGO.fullmatch(text)
-    try:
-        if ago is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is none of latest, trim-horizon, a time ago like -10m, or a time like 2026-01-31T09:00"
-        ) from None
 
 
 def _require_shards(info: StreamInfo, wanted: Sequence[int] | None) -> None:

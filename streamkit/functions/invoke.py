@@ -17,6 +17,7 @@ from streamkit.functions.pool import Pool, Slot
 from streamkit.functions.registry import Registry
 from streamkit.functions.reports import Report
 from streamkit.functions.state import LATEST, Configuration, EnvironmentKind, FunctionState, VersionState
+from streamkit.functions.tracing import Tracing
 from streamkit.metrics import Registry as Metrics
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import RequestTooLarge
@@ -36,6 +37,7 @@ class Result:
     function_error: str | None
     error_type: str = ""
     log_tail: bytes = b""
+    is_cold: bool = False  # an environment was made for it
 
 
 class Invocations:
@@ -51,6 +53,7 @@ class Invocations:
         random: random.Random,
         metrics: Metrics,
         concurrency: Concurrency | None = None,
+        tracing: Tracing | None = None,
         kind: EnvironmentKind = "fork",
     ) -> None:
         """`kind`: of environments for functions that do not say which they want."""
@@ -63,6 +66,7 @@ class Invocations:
         self._kind: EnvironmentKind = kind
         self._clock = clock
         self._random = random
+        self._tracing = tracing
         self._pools: dict[tuple[str, str], tuple[Configuration, Pool]] = {}
         self._retired: set[Pool] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,6 +88,7 @@ class Invocations:
     def provision(self) -> None:
         """Makes the environments that shall be ready. They are told where this server is: it has to be known."""
         for function in self.registry.all():
+            self._prepare(function)
             self._provision(None, function)
 
     async def stop(self) -> None:
@@ -91,13 +96,18 @@ class Invocations:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self.registry.on_change.remove(self._changed)
-        pools = [pool for _, pool in self._pools.values()] + list(self._retired)
-        self._pools.clear()
-        await asyncio.gather(*(pool.close() for pool in pools))
+        await self.end_all()
         if self._tasks:
             await asyncio.wait(self._tasks)
         for kind in self._kinds.values():
             await kind.close()
+
+    async def end_all(self) -> None:
+        """Ends all environments. Invocations under way are answered as AWS does where the process is gone."""
+        pools = [pool for _, pool in self._pools.values()] + list(self._retired)
+        self._pools.clear()
+        self._retired.update(pools)
+        await asyncio.gather(*(pool.close() for pool in pools))
 
     async def invoke(
         self,
@@ -118,6 +128,35 @@ class Invocations:
                 f"Request must be smaller than {INVOCATION_BYTES_MAX} bytes for the InvokeFunction operation"
             )
         function, version, _ = self.registry.resolve(arn)
+        invocation = Invocation(
+            request_id=request_id or self.new_id(),
+            payload=payload,
+            deadline_ms=0,  # it begins when an environment is there
+            arn=str(arn),
+            trace_id=trace_id or "",
+            timeout_ms=0,
+            batch=batch,
+            client_context=client_context,
+            on_chunk=on_chunk,
+        )
+        if self._tracing is None:
+            invocation.trace_id = trace_id or self.new_trace_id()
+            return await self._admit(function, version, invocation, wants_tail=wants_tail)
+        with self._tracing.invocation(
+            name=function.name,
+            version=version.version,
+            arn=invocation.arn,
+            request_id=invocation.request_id,
+            trace_header=trace_id,
+        ) as span:
+            invocation.trace_id = span.header
+            result = await self._admit(function, version, invocation, wants_tail=wants_tail)
+            span.answered(is_cold=result.is_cold, error_type=result.error_type)
+            return result
+
+    async def _admit(
+        self, function: FunctionState, version: VersionState, invocation: Invocation, *, wants_tail: bool
+    ) -> Result:
         name = function.name
         try:
             reservation = self.concurrency.acquire(function)
@@ -129,17 +168,8 @@ class Invocations:
             pool = self._pool(function, version)
             slot = await pool.acquire()
             try:
-                invocation = Invocation(
-                    request_id=request_id or self.new_id(),
-                    payload=payload,
-                    deadline_ms=self._clock.now_ms() + slot.spec.timeout_ms,
-                    arn=str(arn),
-                    trace_id=trace_id or self.new_trace_id(),
-                    timeout_ms=slot.spec.timeout_ms,
-                    batch=batch,
-                    client_context=client_context,
-                    on_chunk=on_chunk,
-                )
+                invocation.timeout_ms = slot.spec.timeout_ms
+                invocation.deadline_ms = self._clock.now_ms() + slot.spec.timeout_ms
                 return await self._run(slot, invocation, wants_tail=wants_tail)
             finally:
                 pool.release(slot)
@@ -149,7 +179,8 @@ class Invocations:
     async def _run(self, slot: Slot, invocation: Invocation, *, wants_tail: bool) -> Result:
         spec, reports = slot.spec, slot.reports
         init, slot.init = slot.init, None
-        if init is not None:
+        is_cold = init is not None
+        if is_cold:
             self._cold_starts.add(1, spec.function_name)
         slot.tail = bytearray() if wants_tail else None
         slot.write(reports.start(invocation.request_id, spec.version))
@@ -176,16 +207,18 @@ class Invocations:
             "Unhandled" if answer.is_error else None,
             answer.error_type,
             slot.take_tail() if wants_tail else b"",
+            is_cold,
         )
 
     def new_id(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
     def new_trace_id(self) -> str:
-        """An X-Ray trace header of our own: not sampled."""
+        """An X-Ray trace header of our own: not sampled; with tracing, for the invocation to decide."""
         bits = self._random.getrandbits(160)
         root, parent = bits >> 64, bits & 0xFFFF_FFFF_FFFF_FFFF
-        return f"Root=1-{self._clock.now_ms() // 1000:08x}-{root:024x};Parent={parent:016x};Sampled=0"
+        header = f"Root=1-{self._clock.now_ms() // 1000:08x}-{root:024x}"
+        return f"{header};Sampled=?" if self._tracing is not None else f"{header};Parent={parent:016x};Sampled=0"
 
     # -- pools -------------------------------------------------------------------------------------------------------
 
@@ -255,7 +288,13 @@ class Invocations:
             if now is None or now.configuration != configuration:
                 self._retire(key)
         if after is not None:
+            if before is None:
+                self._prepare(after)
             self._provision(before, after)
+
+    def _prepare(self, function: FunctionState) -> None:
+        """So that a first cold start is as quick as others."""
+        self._kinds[self._kind_of(function.latest.configuration)].prepare()
 
     def _provision(self, before: FunctionState | None, after: FunctionState) -> None:
         wanted: dict[str, int] = {}

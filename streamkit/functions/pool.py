@@ -170,9 +170,11 @@ class Pool:
     def sweep(self, now_ms: int) -> None:
         """To be called every so often: ends what has idled for too long, freezes what idles, keeps ready what shall be
         ready."""
+        self._warm_retry_at_ms = min(self._warm_retry_at_ms, now_ms + WARM_RETRY_MS)  # the clock may have been set back
         kept: list[Slot] = []
         spare = len(self._idle) + len(self._busy) - self.warm_wanted
         for slot in self._idle:  # the longest idle first
+            slot.idle_since_ms = min(slot.idle_since_ms, now_ms)
             idle_ms = now_ms - slot.idle_since_ms
             if slot.environment.is_lost or (idle_ms >= IDLE_MS and spare > 0):
                 spare -= 1
@@ -212,16 +214,16 @@ class Pool:
         return not (self._idle or self._busy or self._in_init or self._ending or self._starting)
 
     def _end(self, slot: Slot) -> None:
-        self._later(slot.environment.stop())
+        async def end() -> None:
+            try:
+                await slot.environment.stop()
+            except Exception as error:
+                fields = {FUNCTION: slot.spec.function_name, VERSION: slot.spec.version}
+                _log.error("environment: %s", error, extra=fields)
+
+        self._later(end())
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        async def run() -> None:
-            try:
-                await work
-            except Exception as error:
-                spec = self._new_spec()
-                _log.error("environment: %s", error, extra={FUNCTION: spec.function_name, VERSION: spec.version})
-
-        task = asyncio.get_running_loop().create_task(run())
+        task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from streamkit.functions.queue import AsyncSettings, EventQueue
 from streamkit.functions.registry import Registry
 from streamkit.functions.state import LATEST, EnvironmentKind, FunctionState
 from streamkit.functions.store import FunctionStore
+from streamkit.functions.tracing import Tracing, from_environment
 from streamkit.metrics import Registry as Metrics
 from streamkit.model.errors import RequestTooLarge, ResourceNotFound, StreamkitError, TooManyRequests
 from streamkit.model.limits import ASYNC_AGE_S_DEFAULT, ASYNC_RETRIES_DEFAULT
@@ -56,8 +58,11 @@ class Functions:
         random: random.Random,
         metrics: Metrics,
         settings: FunctionSettings | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        """`tracing` None: what the environment variables of this process ask for."""
         settings = settings or FunctionSettings()
+        self.tracing = tracing or from_environment(os.environ)
         self.settings = settings
         self.registry = Registry(
             FunctionStore(control),
@@ -76,7 +81,14 @@ class Functions:
             "inline": self.inline,
         }
         self.invocations = Invocations(
-            self.registry, self.logs, kinds, clock=clock, random=random, metrics=metrics, kind=settings.environment
+            self.registry,
+            self.logs,
+            kinds,
+            clock=clock,
+            random=random,
+            metrics=metrics,
+            kind=settings.environment,
+            tracing=self.tracing,
         )
         self.queue = EventQueue(control, self._attempt, self._async_settings, destinations, clock=clock, random=random)
         self.destinations = destinations
@@ -101,11 +113,14 @@ class Functions:
         await self.invocations.stop()
         await self.registry.close()
         self.logs.close()
+        if self.tracing is not None:
+            await self.tracing.close()
 
     async def reset(self) -> None:
-        """Removes all functions, layers, logs, and events that wait."""
+        """Removes all functions, layers, logs, and events that wait; ends what runs, so that it writes no more logs."""
         await self.queue.clear()
         await self.registry.delete_all()
+        await self.invocations.end_all()
         self.logs.delete_all()
 
     # -- asynchronous invocations ------------------------------------------------------------------------------------

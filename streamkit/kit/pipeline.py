@@ -60,6 +60,8 @@ ROLE: Final = "arn:aws:iam::{account}:role/streamkit"
 """Functions have one, and nobody asks it anything."""
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_VARIABLE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
+_HANDLER: Final = re.compile(r"\S{1,128}")
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -268,6 +270,8 @@ def _variables(value: Any) -> dict[str, str]:
         raise _Wrong('a table of texts, like { LEVEL = "info" }')
     texts = {}
     for name, each in value.items():
+        if not _VARIABLE.fullmatch(name):
+            raise _Wrong(f"{_VARIABLE.pattern}, as AWS wants the name of a variable", name, name)
         if isinstance(each, bool):
             texts[name] = str(each).lower()
         elif isinstance(each, str | int | float):
@@ -296,12 +300,12 @@ def _pattern(value: Any, at: str) -> str:
     if not isinstance(value, dict | str):
         raise _Wrong("a pattern: a table, or JSON text", at, value)
     try:
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        text = value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
         FilterCriteria.parse([text])
     except InvalidFilter as error:
         raise _Wrong(f"a filter pattern, and is none at {error.where}: {error.why}", at, value) from None
     except TypeError:  # a time, which JSON does not have
-        raise _Wrong("a pattern that JSON can say", at, value) from None
+        raise _Wrong("a pattern in JSON's types", at, value) from None
     return text
 
 
@@ -395,16 +399,17 @@ def _check_function(part: FunctionPart, scope: Scope, faults: Faults) -> None:
     except StreamkitError as error:
         faults.add(place, f"will not do: {error}")
     try:
-        check_code(part.code, part.handler, is_python=part.runtime.startswith("python"), has_layers=bool(part.layers))
+        check_code(part)
     except UsageError as error:
         faults.add([*place, "code"], f"will not do: {error}")
 
 
-def check_code(path: Path, handler: str, *, is_python: bool, has_layers: bool = False) -> None:
+def check_code(part: FunctionPart) -> None:
     """That there is code, and where it is Python, the handler's module in it, without a fault of syntax. A module may
     also come from a layer. Raises UsageError."""
+    path, handler = part.code, part.handler
     if path.is_dir() or (path.is_file() and path.suffix in (".py", ".zip")):
-        if not is_python:
+        if not part.runtime.startswith("python"):
             return
     elif path.exists():
         raise UsageError(f"{path} is neither a directory, nor a .py file, nor a zip")
@@ -423,7 +428,7 @@ def check_code(path: Path, handler: str, *, is_python: bool, has_layers: bool = 
     else:
         check_syntax([path])
         is_there = path.name in names
-    if not is_there and not has_layers:
+    if not is_there and not part.layers:
         raise UsageError(f"handler {handler!r} wants {names[0]}, which is not in {path}")
 
 
@@ -484,7 +489,7 @@ _SECTIONS: Final[Mapping[str, _Section]] = {
         FunctionPart,
         {
             "code": _text("the path of a directory, a .py file or a zip, relative to the pipeline file", bool),
-            "handler": _text("MODULE.FUNCTION, like app.handler", bool),
+            "handler": _text("MODULE.FUNCTION, like app.handler", _HANDLER.fullmatch),
             "runtime": _text(f"one of AWS's runtimes, like {RUNTIME}", bool),
             "timeout_s": _whole(1, FUNCTION_TIMEOUT_S_MAX),
             "memory_mib": _whole(function_rules.MEMORY_MIB_MIN, FUNCTION_MEMORY_MIB_MAX),

@@ -54,8 +54,8 @@ class Done:
     @property
     def text(self) -> str:
         """One line."""
-        details = [*self.changes, *([self.note] if self.note else [])]
-        return f"{self.kind} {self.name} {self.outcome}{': ' if details else ''}{', '.join(details)}"
+        changes = f": {', '.join(self.changes)}" if self.changes else ""
+        return f"{self.kind} {self.name} {self.outcome}{changes}{f' ({self.note})' if self.note else ''}"
 
 
 class Provisioner:
@@ -106,8 +106,8 @@ class Provisioner:
             if arn.name not in there or not await self._is_there("GetFunctionConfiguration", values):
                 faults.add(
                     place,
-                    f'is "{mapping.function}", and {arn.name} has no version or alias {arn.qualifier} yet; make it with '
-                    f"`streamkit functions alias {arn.name} {arn.qualifier}`, or leave it out",
+                    f'is "{mapping.function}", and {arn.name} has no version or alias {arn.qualifier} yet; '
+                    f"`streamkit functions alias {arn.name} {arn.qualifier} VERSION` makes one",
                 )
 
     async def _is_there(self, operation: str, values: Mapping[str, Any]) -> bool:
@@ -276,7 +276,13 @@ def _comparable(member: str, value: Any) -> Any:
 
 
 def _change(key: str, before: object, after: object) -> str:
-    return f"{key} {'none' if before is None else before} to {'none' if after is None else after}"
+    return f"{key} {_shown(before)} to {_shown(after)}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _done(kind: Literal["stream", "function", "mapping"], name: str, changes: list[str], note: str = "") -> Done:

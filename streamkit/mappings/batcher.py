@@ -73,8 +73,8 @@ class Batcher:
             if border_ms is not None:
                 count = min(count, part.count_before(border_ms))
             fits, size_bytes = self._fitting(part, count, bytes_left)
-            if not fits and not taken:
-                fits = 1  # larger than an event may be: it is for the invocation to say so
+            if not fits and not taken:  # larger than an event may be: it is for the invocation to say so
+                return [part.slice(0, 1)], True
             if fits:
                 taken.append(part if fits == part.size else part.slice(0, fits))
             if fits < part.size:

@@ -21,7 +21,10 @@ from streamkit.model.names import shard_id
 _NEEDS_ESCAPE: Final = bytes([*range(0x20), ord('"'), ord("\\")])
 _PIECES: Final = 8  # of a record: four columns, each with the text before it
 
-RECORD_BYTES: Final = 64  # beyond keys, data and constant text: sequence numbers vary in nothing, times by some digits
+_TO_NUMBER: Final = b',"sequenceNumber":"'
+_TO_DATA: Final = b'","data":"'
+_TO_TIME: Final = b'","approximateArrivalTimestamp":'
+_VARYING_BYTES: Final = 2 + 2 * 56 + 15  # the key's quotes, the sequence number twice, seconds with three decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,9 @@ class EventBuilder:
         self._open = b'{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":'
         self._to_id = b'},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"' + self._shard.encode() + b":"
         self._close = b'",' + tail[1:] + b","
-        self.envelope_bytes = len(self._open) + len(self._to_id) + len(self._close) + 2 * 56 + RECORD_BYTES
-        """Of each record, beside its key and data."""
+        texts = (self._open, _TO_NUMBER, _TO_DATA, _TO_TIME, self._to_id, self._close)
+        self.envelope_bytes = sum(map(len, texts)) + _VARYING_BYTES
+        """Of each record at most, beside its key and data."""
 
     def build(self, batch: Batch, window: WindowContext | None = None) -> list[bytes]:
         """The event in pieces, to be sent one after the other."""
@@ -75,18 +79,16 @@ class EventBuilder:
         count = part.size
         pieces = [b""] * (count * _PIECES)
         if batch.arrivals_ms is None:
-            to_id = b'","approximateArrivalTimestamp":' + _seconds(batch.arrived_at_ms) + self._to_id
+            to_id = _TO_TIME + _seconds(batch.arrived_at_ms) + self._to_id
             pieces[5::_PIECES] = [to_id] * count
         else:
             arrivals = batch.arrivals()
             chosen = arrivals if rows is None else [arrivals[row] for row in rows]
-            pieces[5::_PIECES] = [
-                b'","approximateArrivalTimestamp":' + _seconds(arrived) + self._to_id for arrived in chosen
-            ]
+            pieces[5::_PIECES] = [_TO_TIME + _seconds(arrived) + self._to_id for arrived in chosen]
         pieces[0::_PIECES] = keys
-        pieces[1::_PIECES] = [b',"sequenceNumber":"'] * count
+        pieces[1::_PIECES] = [_TO_NUMBER] * count
         pieces[2::_PIECES] = numbers
-        pieces[3::_PIECES] = [b'","data":"'] * count
+        pieces[3::_PIECES] = [_TO_DATA] * count
         pieces[4::_PIECES] = list(map(pybase64.b64encode, values))
         pieces[6::_PIECES] = numbers
         pieces[7::_PIECES] = [self._close + self._open] * count

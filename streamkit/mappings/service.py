@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from streamkit import plugins
 from streamkit.clock import Clock
 from streamkit.functions.destinations import Delivery, RecordDestinations
+from streamkit.functions.tracing import Tracing
 from streamkit.mappings.filters import FilterCriteria
 from streamkit.mappings.invoker import Invoker
 from streamkit.mappings.mapping_worker import CAUGHT_UP_POLL_MS, MappingWorker, SavedProgress
@@ -90,6 +91,7 @@ class MappingService:
         clock: Clock,
         random: random.Random,
         metrics: Registry,
+        tracing: Tracing | None = None,
     ) -> None:
         self.registry = registry
         self._store = store
@@ -98,7 +100,11 @@ class MappingService:
         self._destinations = destinations
         self._clock = clock
         self._random = random
+        self._tracing = tracing
         self._workers: dict[str, MappingWorker] = {}
+        self._leaving: set[MappingWorker] = set()  # changed or deleted, but not done with what is under way
+        self._is_stopping = False
+        self._is_deleting = False
         labels = ("function", "source")
         self.records = metrics.counter(
             "streamkit_mapping_records_total", "Records handed to functions by mappings, retries included.", labels
@@ -119,26 +125,38 @@ class MappingService:
         self._unlisten = self.registry.listen(self._changed)
         await self.registry.start()
 
-    async def stop(self, *, at_once: bool = False) -> None:
-        """Finishes the invocations under way, or drops them: then their records come again."""
-        for worker in self._workers.values():
-            await worker.stop(at_once=at_once)
+    async def stop(self, *, at_once: bool = False, finish_ms: int | None = None) -> None:
+        """Finishes the invocations under way, within `finish_ms` where that is given, or drops them: then their
+        records come again after the next start, and the attempt does not count. Can be called more than once."""
+        self._is_stopping = True
+        workers = [*self._workers.values(), *self._leaving]
+        if workers and not at_once and finish_ms != 0:
+            stops = [asyncio.ensure_future(worker.stop()) for worker in workers]
+            await asyncio.wait(stops, timeout=None if finish_ms is None else finish_ms / 1000)
+        await self._drop(workers)
         self._workers.clear()
         await self.registry.close()
 
     async def delete_all(self) -> None:
         """Removes every mapping and drops what is under way."""
-        for worker in self._workers.values():
-            await worker.stop(at_once=True)
-        await self.registry.forget_all()
+        self._is_deleting = True
+        try:
+            await self._drop([*self._workers.values(), *self._leaving])
+            await self.registry.forget_all()
+        finally:
+            self._is_deleting = False
 
-    async def caught_up(self) -> None:
+    async def _drop(self, workers: Iterable[MappingWorker]) -> None:
+        await asyncio.gather(*(worker.stop(at_once=True) for worker in workers))
+
+    async def caught_up(self, counts: Callable[[MappingState], bool] = lambda _: True) -> None:
         """Returns when every record that is in the sources now is resolved by every mapping that is in effect,
-        or is to be."""
-        while any(state.pending is not None for state in self.registry.all()):
+        or is to be, and `counts`."""
+        while any(state.pending is not None for state in self.registry.all() if counts(state)):
             await self._clock.sleep(CAUGHT_UP_POLL_MS)
         await self.registry.told()
-        await asyncio.gather(*(worker.caught_up() for worker in self._workers.values()))
+        counted = [state.id for state in self.registry.all() if counts(state)]
+        await asyncio.gather(*(self._workers[each].caught_up() for each in counted if each in self._workers))
 
     async def _changed(self, before: MappingState | None, after: MappingState | None) -> None:
         state = after or before
@@ -147,8 +165,10 @@ class MappingService:
             return
         worker = self._workers.pop(state.id, None)
         if worker is not None:
-            await worker.stop()
-        if after is not None and in_effect(after):
+            self._leaving.add(worker)  # known until it has stopped: a server that stops meanwhile has to wait for it
+            await worker.stop(at_once=self._is_deleting)
+            self._leaving.discard(worker)
+        if after is not None and in_effect(after) and not self._is_stopping:
             self._start(after)
 
     def _start(self, state: MappingState) -> None:
@@ -167,6 +187,7 @@ class MappingService:
             new_id=self._new_id,
             set_result=self._result_setter(state.id),
             filters=FilterCriteria.parse(settings.filters) if settings.filters else None,
+            tracing=self._tracing,
         )
         worker = self._workers[state.id] = MappingWorker(job, progress, self._store)
         worker.start()

@@ -20,6 +20,7 @@ import xxhash
 
 from streamkit.clock import Clock
 from streamkit.functions.destinations import Delivery, RecordDestination
+from streamkit.functions.tracing import BatchFacts, Tracing
 from streamkit.log import FUNCTION, MAPPING, SHARD
 from streamkit.mappings import failures
 from streamkit.mappings.batcher import Batcher, BatchLimits
@@ -100,6 +101,7 @@ class Job:
     new_id: Callable[[], str]
     set_result: Callable[[str], None]
     filters: FilterCriteria | None = None
+    tracing: Tracing | None = None
     policy: Policy = field(init=False)
 
     def __post_init__(self) -> None:
@@ -355,7 +357,7 @@ class ShardWorker:
             last = batch.parts[-1]
             age_ms = job.clock.now_ms() - last.arrived_at_ms(last.size - 1)
             job.meter.invoked(len(batch), max(age_ms, 0))
-        outcome = await self._outcome(batch, step)
+        outcome = await (self._outcome(batch, step) if job.tracing is None else self._traced(job.tracing, batch, step))
         lane.finish(outcome, job.clock.now_ms())
         if isinstance(outcome, Done):
             job.set_result(OK)
@@ -363,6 +365,23 @@ class ShardWorker:
         elif not isinstance(outcome, Again):
             job.set_result(PROBLEM)
             await job.progress.save(self)  # the attempt counts, also if we are killed before the next one
+
+    async def _traced(self, tracing: Tracing, batch: Batch | None, step: Invoke) -> Outcome:
+        mapping = self._job.mapping
+        facts = BatchFacts(
+            mapping_id=mapping.id,
+            function_arn=mapping.settings.function_arn,
+            stream_arn=self._job.source.stream_arn,
+            shard_id=shard_id(self.shard_index),
+            records=0 if batch is None else len(batch),
+            attempt=step.work.invocations + 1,
+            first_sequence_number=None if batch is None else batch.sequence_number(0),
+            last_sequence_number=None if batch is None else batch.sequence_number(len(batch) - 1),
+        )
+        with tracing.batch(facts) as span:
+            outcome = await self._outcome(batch, step)
+            span.ended(type(outcome).__name__.lower())
+        return outcome
 
     async def _outcome(self, batch: Batch | None, step: Invoke) -> Outcome:
         job = self._job

@@ -78,7 +78,7 @@ class IsolatedEnvironmentContract(EnvironmentContract):
             running = await stage.start(_STARTS_CHILD)
             own, seconds = running.environment.pid, _unique_seconds()
             waiting = asyncio.ensure_future(
-                running.invoke({"seconds": seconds, "leaves": leaves, "stays_s": 60}, timeout_ms=3_000)
+                running.invoke({"seconds": seconds, "leaves": leaves, "stays_s": 60}, timeout_ms=1_500)
             )
             await until(lambda: _sleepers(seconds) == 1)
             assert (await waiting).ending == "timeout"

@@ -30,6 +30,7 @@ TIMEOUT_S: Final = 60
 
 MASKS: Final = (
     (re.compile(r"\b\d{56}\b"), "<sequence number>"),
+    (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), "<instant>"),
     (re.compile(r"\d+\.\d s, [\d,]+ a second"), "<time and rate>"),
 )

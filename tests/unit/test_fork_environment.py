@@ -1,4 +1,4 @@
-"""Environments that are forks of a zygote: AWS's contract, and what this kind promises beyond it."""
+"""Environments that are forks of a zygote: what this kind promises beyond the contract (tests/contract)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,11 @@ from streamkit.functions.environments.fork import ForkEnvironments
 from streamkit.model.errors import UsageError
 from streamkit.testing.environment_contract import (
     COUNTER,
-    BatchContract,
-    MakeEnvironments,
     Stage,
-    StreamingContract,
     invocation_of,
     make_batch,
     make_spec,
 )
-from streamkit.testing.isolated_environment_contract import IsolatedEnvironmentContract
-
-
-class TestForkEnvironments(IsolatedEnvironmentContract, BatchContract, StreamingContract):
-    init_timeout_s = 1.0
-
-    @pytest.fixture
-    def make_environments(self) -> MakeEnvironments:
-        return lambda: ForkEnvironments(SystemClock(), init_timeout_ms=1_000)
-
 
 Scenario = Callable[[Stage, ForkEnvironments], Coroutine[Any, Any, None]]
 

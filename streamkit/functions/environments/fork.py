@@ -216,6 +216,9 @@ class ForkEnvironments:
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
 
+    def prepare(self) -> None:
+        self._base()
+
     def make(self, spec: Spec, log: LogSink) -> ForkEnvironment:
         """Raises UsageError for code that is not Python's, and for variables beyond all measure."""
         if spec.code is not None and not spec.runtime.startswith("python"):

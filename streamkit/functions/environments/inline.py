@@ -59,6 +59,8 @@ class InlineEnvironments:
     def __init__(self, *, init_timeout_ms: int = INIT_TIMEOUT_MS) -> None:
         self.init_timeout_ms = init_timeout_ms
         self._registered: dict[str, runtime.Handler] = {}
+        self.echoes = False
+        """Whether what handlers print goes to this process's standard output, too, besides their logs."""
 
     def register(self, name: str, handler: Callable[[Any, Any], Any]) -> str:
         """Makes an object of this process a function's code. Returns the `source` for its spec.
@@ -68,9 +70,13 @@ class InlineEnvironments:
         self._registered[name] = handler
         return _REGISTERED + name
 
+    def prepare(self) -> None:
+        """Nothing is shared."""
+
     def make(self, spec: Spec, log: LogSink) -> InlineEnvironment:
         """Raises UsageError where the source was registered in another process, or never."""
         source = spec.source or ""
+        log = _echoed(log) if self.echoes else log
         if spec.code is None and source.startswith(_REGISTERED):
             name = source.removeprefix(_REGISTERED)
             handler = self._registered.get(name)
@@ -87,6 +93,15 @@ class InlineEnvironments:
 
     async def close(self) -> None:
         pass
+
+
+def _echoed(log: LogSink) -> LogSink:
+    def echo(lines: bytes) -> None:
+        log(lines)
+        stream = sys.stdout.before if isinstance(sys.stdout, _Stream) else sys.stdout
+        stream.write(lines.decode(errors="replace").replace("\r", "\n"))
+
+    return echo
 
 
 def _modules_of(spec: Spec) -> tuple[_Modules, str]:

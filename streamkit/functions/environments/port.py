@@ -139,6 +139,10 @@ on the event loop."""
 class Environments(Protocol):
     """Makes environments of one kind."""
 
+    def prepare(self) -> None:
+        """Makes ready, in the background, what a first environment would wait for."""
+        ...
+
     def make(self, spec: Spec, log: LogSink) -> Environment: ...
 
     async def close(self) -> None:

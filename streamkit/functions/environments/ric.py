@@ -101,6 +101,9 @@ class RicEnvironments:
         self._runtime_directory: Path | None = None
         self._count = 0
 
+    def prepare(self) -> None:
+        """Nothing is shared."""
+
     def make(self, spec: Spec, log: LogSink) -> RicEnvironment:
         """Raises UsageError where there is no program for the function's runtime."""
         code, handler = _code_of(spec)
