@@ -160,6 +160,8 @@ class Node:
                 await self.functions.stop()
             finally:
                 await self.directory.close()
+        if self.functions.tracing is not None:  # last: it waits for a collector that may not answer
+            await self.functions.tracing.close()
 
     async def reset(self) -> None:
         """Removes everything, and ends what is under way. Resets asked for meanwhile come after this one."""

@@ -17,6 +17,7 @@ from streamkit.functions.environments.port import Environment, Environments, Ini
 from streamkit.functions.logs import Writer
 from streamkit.functions.reports import Reports, reports_for
 from streamkit.log import FUNCTION, VERSION
+from streamkit.model.errors import ServerError
 
 _log = logging.getLogger(__name__)
 
@@ -124,11 +125,14 @@ class Pool:
         slot.log.write(slot.reports.init_start())
         try:
             slot.init = await slot.environment.start()
+        except OSError as error:  # no file left for this process, or no room on the disk: not the function's fault
+            self._end(slot)
+            raise ServerError(f"No environment could be made for {spec.function_name}: {error}.") from error
         except BaseException:
-            self._in_init.discard(slot)
             self._end(slot)
             raise
-        self._in_init.discard(slot)
+        finally:
+            self._in_init.discard(slot)
         self._busy.add(slot)
         if slot.init.error is not None:
             slot.log.write(slot.reports.init_failed(slot.init))

@@ -60,7 +60,7 @@ class Functions:
         settings: FunctionSettings | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        """`tracing` None: what the environment variables of this process ask for."""
+        """`tracing` None: what the environment variables of this process ask for. Whoever stops this closes it."""
         settings = settings or FunctionSettings()
         self.tracing = tracing or from_environment(os.environ)
         self.settings = settings
@@ -113,8 +113,6 @@ class Functions:
         await self.invocations.stop()
         await self.registry.close()
         self.logs.close()
-        if self.tracing is not None:
-            await self.tracing.close()
 
     async def reset(self) -> None:
         """Removes all functions, layers, logs, and events that wait; ends what runs, so that it writes no more logs."""

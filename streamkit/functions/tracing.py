@@ -106,7 +106,8 @@ class Tracing:
         return BatchSpan(self, span, None)
 
     async def close(self) -> None:
-        """Returns when what was recorded has been exported, or was refused for as long as the exporter tries."""
+        """Returns when what was recorded has been exported, or given up: OTEL_EXPORTER_OTLP_TIMEOUT bounds that, 10 s
+        unless it says otherwise."""
         await asyncio.to_thread(self._provider.shutdown)
 
     def fail(self, span: Span, error_type: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from streamkit import plugins
 from streamkit.clock import Clock
@@ -21,8 +22,11 @@ from streamkit.mappings.state import MappingState
 from streamkit.mappings.store import MappingStore
 from streamkit.mappings.stream_source import StreamSource
 from streamkit.metrics import Registry
+from streamkit.model.errors import ServerError, StreamkitError
+from streamkit.model.limits import DELIVERY_TIMEOUT_MS
 from streamkit.streams.service import Streams
 
+T = TypeVar("T")
 GROUP = "streamkit.sources"
 
 
@@ -46,17 +50,30 @@ class Sources:
 
 
 class _FoundWhenNeeded:
-    """A destination that may not be there just now: who delivers then gets the error, and tries again."""
+    """A destination that may not be there just now, may never answer, and may be anybody's: all that goes wrong with it
+    is an error that whoever delivers knows, and tries again after."""
 
     def __init__(self, destinations: RecordDestinations, arn: str) -> None:
         self._destinations = destinations
         self._arn = arn
 
     async def position(self) -> str | None:
-        return await self._destinations.find(self._arn).position()
+        return await self._bounded(self._destinations.find(self._arn).position())
 
     async def deliver(self, delivery: Delivery, *, since: str | None = None, may_be_there: bool = False) -> None:
-        await self._destinations.find(self._arn).deliver(delivery, since=since, may_be_there=may_be_there)
+        destination = self._destinations.find(self._arn)
+        await self._bounded(destination.deliver(delivery, since=since, may_be_there=may_be_there))
+
+    async def _bounded(self, work: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_MS / 1000):
+                return await work
+        except StreamkitError:
+            raise
+        except TimeoutError as error:
+            raise ServerError(f"The destination {self._arn} did not answer in time.") from error
+        except Exception as error:
+            raise ServerError(f"The destination {self._arn} failed: {error}") from error
 
 
 class _Meter:
