@@ -22,7 +22,7 @@ _META: Final = "create table if not exists meta (key text primary key, value blo
 
 
 class ControlFile:
-    """Blocking calls of well under a millisecond; a failed transaction changed nothing and raises StorageUnavailable."""
+    """Calls block for well under a millisecond; a failed transaction changed nothing and raises StorageUnavailable."""
 
     def __init__(self, path: Path | None) -> None:
         """`path` None keeps everything in memory."""

@@ -7,7 +7,6 @@ Pure: no I/O, no clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
@@ -18,6 +17,7 @@ from streamkit.functions.destinations import Delivery
 from streamkit.functions.state import LATEST
 from streamkit.model.limits import LINEAGE_FUNCTIONS_MAX, LOOP_INVOCATIONS_MAX
 from streamkit.model.names import FunctionArn
+from streamkit.model.times import iso_ms, object_time
 
 Condition = Literal["Success", "RetriesExhausted", "EventAgeExceeded", "ZeroReservedConcurrency"]
 
@@ -66,7 +66,7 @@ def record(ended: Ended, id: str) -> Delivery:
     """AWS's invocation record, for the destination of a success or a failure."""
     document: dict[str, Any] = {
         "version": _RECORD_VERSION,
-        "timestamp": _iso(ended.at_ms),
+        "timestamp": iso_ms(ended.at_ms),
         "requestContext": {
             "requestId": ended.request_id,
             "functionArn": str(ended.arn._replace(qualifier=ended.arn.qualifier or LATEST)),
@@ -115,15 +115,9 @@ def _error_message(payload: str) -> str:
     return message if isinstance(message, str) else payload
 
 
-def _iso(at_ms: int) -> str:
-    at = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
-
-
 def _object_name(ended: Ended, id: str) -> str:
     """As AWS names objects of asynchronous invocations; a UUID at the end, here the document's id."""
-    at = datetime.fromtimestamp(ended.at_ms // 1000, UTC)
-    return f"aws/lambda/async/{ended.arn.name}/{at:%Y/%m/%d}/{at:%Y-%m-%dT%H.%M.%S}-{id}"
+    return f"aws/lambda/async/{ended.arn.name}/{object_time(ended.at_ms)}-{id}"
 
 
 # -- recursion -------------------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
 
 from streamkit.functions.environments.port import Answer, Init, Spec
+from streamkit.model.times import iso_ms
 
 _STATUS = {"timeout": "timeout"}
 
@@ -111,7 +111,7 @@ class _TextReports:
         request_id = report.request_id
         if report.answer.ending == "timeout":
             seconds = self._spec.timeout_ms / 1000
-            return f"{_iso(self._now_ms())} {request_id} Task timed out after {seconds:.2f} seconds\n".encode()
+            return f"{iso_ms(self._now_ms())} {request_id} Task timed out after {seconds:.2f} seconds\n".encode()
         try:
             message = orjson.loads(report.answer.payload)["errorMessage"]
         except (ValueError, KeyError, TypeError):
@@ -168,9 +168,4 @@ class _JsonReports:
         return self._line("platform.initReport", record)
 
     def _line(self, kind: str, record: dict[str, Any]) -> bytes:
-        return orjson.dumps({"time": _iso(self._now_ms()), "type": kind, "record": record}) + b"\n"
-
-
-def _iso(epoch_ms: int) -> str:
-    seconds, ms = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03}Z"
+        return orjson.dumps({"time": iso_ms(self._now_ms()), "type": kind, "record": record}) + b"\n"

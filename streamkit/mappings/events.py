@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import orjson
@@ -17,6 +16,7 @@ import pybase64
 
 from streamkit.mappings.batches import Batch, Part
 from streamkit.model.names import shard_id
+from streamkit.model.times import iso_s
 
 _NEEDS_ESCAPE: Final = bytes([*range(0x20), ord('"'), ord("\\")])
 _PIECES: Final = 8  # of a record: four columns, each with the text before it
@@ -98,7 +98,7 @@ class EventBuilder:
     def _window(self, window: WindowContext) -> bytes:
         document = orjson.dumps(
             {
-                "window": {"start": _iso(window.start_ms), "end": _iso(window.end_ms)},
+                "window": {"start": iso_s(window.start_ms), "end": iso_s(window.end_ms)},
                 "state": orjson.Fragment(window.state),
                 "shardId": self._shard,
                 "eventSourceARN": self._source_arn,
@@ -120,7 +120,3 @@ def _keys(keys: list[bytes], rows: Sequence[int] | None) -> list[bytes]:
 def _seconds(epoch_ms: int) -> bytes:
     """Epoch seconds with the milliseconds as a fraction, as AWS has them."""
     return b"%d.%03d" % divmod(epoch_ms, 1000)
-
-
-def _iso(epoch_ms: int) -> str:
-    return datetime.fromtimestamp(epoch_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ import orjson
 from streamkit.mappings.outcome import Failure
 from streamkit.mappings.state import LaneProgress, Seal
 from streamkit.model.names import shard_id
+from streamkit.model.times import iso_ms, object_time
 
 
 def failure_body(
@@ -65,13 +65,7 @@ def _batch_info(failure: Failure, stream_arn: str, shard_index: int) -> dict[str
 
 def object_name(mapping_id: str, shard_index: int, now_ms: int, id: str) -> str:
     """Where an S3 destination keeps the document: AWS's layout."""
-    at = datetime.fromtimestamp(now_ms // 1000, UTC)
-    return f"aws/lambda/{mapping_id}/{shard_id(shard_index)}/{at:%Y/%m/%d/%Y-%m-%dT%H.%M.%S}-{id}"
-
-
-def iso_ms(epoch_ms: int) -> str:
-    seconds, ms = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03}Z"
+    return f"aws/lambda/{mapping_id}/{shard_id(shard_index)}/{object_time(now_ms)}-{id}"
 
 
 def without(lane: LaneProgress, seal: Seal) -> LaneProgress:

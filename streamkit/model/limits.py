@@ -192,5 +192,5 @@ URL_PRELUDE_BYTES_MAX: Final = 32 * KIB  # ours: status, headers and cookies bef
 # -- invoking over the API (AWS) -------------------------------------------------------------------------------------
 CLIENT_CONTEXT_BYTES_MAX: Final = 3_583  # in base64
 
-# -- deliveries of failure records
+# -- deliveries of failure records -----------------------------------------------------------------------------------
 DELIVERY_TIMEOUT_MS: Final = 60_000  # ours: a destination that does not answer for so long is asked again later
