@@ -203,9 +203,11 @@ def _client_context(given: Values) -> str | None:
         )
     try:
         decoded = pybase64.b64decode(text, validate=True)
-        orjson.loads(decoded)
+        is_object = isinstance(orjson.loads(decoded), dict)
     except ValueError:
-        raise InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.") from None
+        is_object = False
+    if not is_object:
+        raise InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.")
     return decoded.decode()
 
 

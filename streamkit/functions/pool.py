@@ -26,7 +26,7 @@ IDLE_MS: Final = 300_000
 FREEZE_MS: Final = 200
 """How long an idle environment keeps running before it is frozen: a busy function is not slowed down by it."""
 WARM_RETRY_MS: Final = 10_000
-"""After INIT of a provisioned environment failed: how long until it is tried again."""
+"""After a provisioned environment failed in INIT, or was lost while it idled: how long until another is made."""
 TAIL_BYTES: Final = 4096
 
 
@@ -181,6 +181,8 @@ class Pool:
             slot.idle_since_ms = min(slot.idle_since_ms, now_ms)
             idle_ms = now_ms - slot.idle_since_ms
             if slot.environment.is_lost or (idle_ms >= IDLE_MS and spare > 0):
+                if slot.environment.is_lost:  # by itself; the next one may do the same as soon as it is there
+                    self._warm_retry_at_ms = now_ms + WARM_RETRY_MS
                 spare -= 1
                 self._end(slot)
                 continue

@@ -32,6 +32,7 @@ class Batcher:
         self._since_ms: float = 0  # when the oldest one came here
         self.records_count = 0
         self.data_bytes = 0
+        self._key_bytes = 0
         self.is_ended = False  # nothing more will come: what is here need not wait
 
     @property
@@ -43,7 +44,7 @@ class Batcher:
             self._since_ms = now_ms
         self._parts.append(part)
         self.records_count += part.size
-        self.data_bytes += _data_bytes(part)
+        self._count_bytes(part, 1)
 
     def due_ms(self) -> float | None:
         """When the batching window ends; None while nothing waits."""
@@ -51,14 +52,27 @@ class Batcher:
 
     def take(self, now_ms: float) -> Batch | None:
         """The next batch, if it is complete."""
-        if not self._parts:
+        waits = not self.is_ended and now_ms < self._since_ms + self._limits.window_ms
+        if not self._parts or (waits and not self._may_be_full()):
             return None
         parts, is_full = self._next_batch()
-        if not is_full and not self.is_ended and now_ms < self._since_ms + self._limits.window_ms:
+        if waits and not is_full:
             return None
         self._remove(parts)
         self._since_ms = now_ms
         return Batch(parts)
+
+    def _may_be_full(self) -> bool:
+        """Looks at sums alone: asked for each record that comes, while thousands may wait."""
+        limits, count = self._limits, self.records_count
+        if count >= limits.records_max:
+            return True
+        if _in_event(self.data_bytes, self._key_bytes, count, limits.envelope_bytes) > limits.event_bytes_max:
+            return True
+        if limits.tumbling_ms is None:
+            return False
+        first, last = self._parts[0], self._parts[-1]
+        return first.arrived_at_ms(0) // limits.tumbling_ms != last.arrived_at_ms(last.size - 1) // limits.tumbling_ms
 
     def _next_batch(self) -> tuple[list[Part], bool]:
         """As many records as fit, and whether there is a reason not to wait for more."""
@@ -103,26 +117,31 @@ class Batcher:
             if part.size < first.size:
                 self._parts.appendleft(first.slice(part.size, first.size))
             self.records_count -= part.size
-            self.data_bytes -= _data_bytes(part)
+            self._count_bytes(part, -1)
 
-
-def _data_bytes(part: Part) -> int:
-    batch, rows = part
-    if rows is None:
-        return batch.data_bytes
-    offsets, start = batch.data_offsets, batch.start
-    return sum(offsets[start + row + 1] - offsets[start + row] for row in rows)
+    def _count_bytes(self, part: Part, sign: int) -> None:
+        data_bytes, key_bytes = _bytes_of(part, part.size)
+        self.data_bytes += sign * data_bytes
+        self._key_bytes += sign * key_bytes
 
 
 def _event_bytes(part: Part, count: int, envelope_bytes: int) -> int:
-    """Bytes of the first `count` records in an event; keys that need escapes are counted at twice their length."""
+    return _in_event(*_bytes_of(part, count), count, envelope_bytes)
+
+
+def _in_event(data_bytes: int, key_bytes: int, count: int, envelope_bytes: int) -> int:
+    """Bytes that records take in an event; keys that need escapes are counted at twice their length."""
+    return data_bytes * 4 // 3 + 4 * count + 2 * key_bytes + envelope_bytes * count
+
+
+def _bytes_of(part: Part, count: int) -> tuple[int, int]:
+    """Of the data and of the keys of the first `count` records."""
     batch, rows = part
     data, keys, start = batch.data_offsets, batch.key_offsets, batch.start
     if rows is None:
-        data_bytes = data[start + count] - data[start]
-        key_bytes = keys[start + count] - keys[start]
-    else:
-        chosen = rows[:count]
-        data_bytes = sum(data[start + row + 1] - data[start + row] for row in chosen)
-        key_bytes = sum(keys[start + row + 1] - keys[start + row] for row in chosen)
-    return int(data_bytes * 4 // 3 + 4 * count + 2 * key_bytes + envelope_bytes * count)
+        return data[start + count] - data[start], keys[start + count] - keys[start]
+    data_bytes = key_bytes = 0
+    for row in rows[:count]:
+        data_bytes += data[start + row + 1] - data[start + row]
+        key_bytes += keys[start + row + 1] - keys[start + row]
+    return data_bytes, key_bytes

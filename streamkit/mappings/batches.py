@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from streamkit.model import sequence
 from streamkit.model.batch import RecordBatch
+from streamkit.model.hashkey import digest_of
 
 
 class Part(NamedTuple):
@@ -116,16 +117,21 @@ class Batch:
         if len(self.parts) == 1 and self.parts[0].rows is None:
             return self.parts[0].batch
         keys, values, arrivals = array("i", [0]), array("i", [0]), array("q")
-        key_bytes, data_bytes = bytearray(), bytearray()
+        key_bytes, data_bytes, hash_keys = bytearray(), bytearray(), bytearray()
+        has_hash_keys = any(part.batch.hash_keys is not None for part in self.parts)
         for part in self.parts:
+            batch = part.batch
             rows = range(part.size) if part.rows is None else part.rows
-            part_keys, part_values, part_arrivals = part.batch.keys_bytes(), part.batch.values(), part.batch.arrivals()
+            part_keys, part_values, part_arrivals = batch.keys_bytes(), batch.values(), batch.arrivals()
+            digests = (batch.digests() or [digest_of(key) for key in part_keys]) if has_hash_keys else None
             for row in rows:
                 key_bytes += part_keys[row]
                 data_bytes += part_values[row]
                 keys.append(len(key_bytes))
                 values.append(len(data_bytes))
                 arrivals.append(part_arrivals[row])
+                if digests is not None:
+                    hash_keys += digests[row]
         first = self.parts[0].batch
         return RecordBatch(
             first.shard_index,
@@ -138,6 +144,7 @@ class Batch:
             memoryview(key_bytes),
             memoryview(values),
             memoryview(data_bytes),
+            memoryview(hash_keys) if has_hash_keys else None,
             arrivals_ms=memoryview(arrivals),
             offsets=memoryview(array("q", self.offsets())),
         )

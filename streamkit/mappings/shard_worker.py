@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
 import xxhash
 
 from streamkit.clock import Clock
@@ -42,7 +43,7 @@ from streamkit.mappings.outcome import (
     read_response,
 )
 from streamkit.mappings.source import Source
-from streamkit.mappings.state import LaneProgress, MappingState, Seal, ShardProgress, WindowProgress
+from streamkit.mappings.state import EarlierLanes, LaneProgress, MappingState, Seal, ShardProgress, WindowProgress
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import DamagedLog, RequestTooLarge, StreamkitError, ThroughputExceeded
 from streamkit.model.limits import (
@@ -129,6 +130,8 @@ class ShardWorker:
         self._incarnation = progress.incarnation
         self._generation = progress.generation
         self._lane_progress = list(progress.lanes)
+        self._window_s = progress.window_s
+        self._earlier = progress.earlier
         self._seals: dict[int, Seal] = {seal.lane: seal for seal in progress.seals}
         self._lanes: list[Lane] = []
         settings = job.mapping.settings
@@ -171,8 +174,17 @@ class ShardWorker:
 
     def progress(self) -> ShardProgress:
         lanes = [lane.progress() for lane in self._lanes] or self._lane_progress
-        seals = list(self._seals.values())
-        return ShardProgress(self.shard_index, self._generation, self._incarnation, lanes, seals, self.is_done)
+        checkpoint = min(lane.next_offset for lane in lanes)
+        return ShardProgress(
+            self.shard_index,
+            self._generation,
+            self._incarnation,
+            lanes,
+            list(self._seals.values()),
+            self.is_done,
+            self._window_s,
+            [each for each in self._earlier if checkpoint < max(each.next_offsets)],
+        )
 
     async def run(self) -> None:
         """Returns when the shard is done, or `stop` was called and nothing is under way."""
@@ -182,6 +194,7 @@ class ShardWorker:
         # Only now: what was sealed under earlier settings is of the lanes that there were then.
         carried = carried_over(self._job, self.progress())
         self._generation, self._lane_progress = carried.generation, carried.lanes
+        self._window_s, self._earlier = carried.window_s, carried.earlier
         self._lanes = [Lane(self._job.policy, progress) for progress in self._lane_progress]
         self._batchers = [Batcher(self._limits) for _ in self._lanes]
         self._wakes = [asyncio.Event() for _ in self._lanes]
@@ -251,16 +264,32 @@ class ShardWorker:
             rows = job.filters.matches_batch(batch)
             if rows is not None:
                 job.meter.filtered(len(batch) - len(rows))
+        if self._earlier:
+            rows = self._unresolved(batch, rows)
         if len(self._lanes) == 1:
             self._give(0, Part(batch, rows))
             return
         by_lane: list[list[int]] = [[] for _ in self._lanes]
         keys, count = batch.keys_bytes(), len(self._lanes)
         for row in range(len(batch)) if rows is None else rows:
-            by_lane[xxhash.xxh3_64_intdigest(keys[row]) % count].append(row)
+            by_lane[_lane_of(keys[row], count)].append(row)
         for index, chosen in enumerate(by_lane):
             if chosen:
                 self._give(index, Part(batch, chosen))
+
+    def _unresolved(self, batch: RecordBatch, rows: list[int] | None) -> list[int] | None:
+        """Without what was resolved when there was another number of lanes."""
+        for earlier in self._earlier:
+            ends = earlier.next_offsets
+            if batch.first_offset >= max(ends):
+                continue
+            keys = batch.keys_bytes()
+            rows = [
+                row
+                for row in (range(len(batch)) if rows is None else rows)
+                if batch.first_offset + row >= ends[_lane_of(keys[row], len(ends))]
+            ]
+        return rows
 
     def _give(self, index: int, part: Part) -> None:
         """To a lane, without what it has resolved already."""
@@ -506,16 +535,30 @@ class ShardWorker:
         return {MAPPING: mapping.id, FUNCTION: mapping.settings.function_arn, SHARD: shard_id(self.shard_index)}
 
 
-def fresh_progress(job: Job, shard_index: int, offset: int, *, is_done: bool = False) -> ShardProgress:
+def fresh_progress(job: Job, shard_index: int, offset: int) -> ShardProgress:
     """Of a shard that nothing was read of."""
-    mapping = job.mapping
-    lanes = [LaneProgress(offset)] * mapping.settings.parallelization_factor
-    return ShardProgress(shard_index, mapping.generation, job.source.incarnation, lanes, is_done=is_done)
+    settings = job.mapping.settings
+    lanes = [LaneProgress(offset)] * settings.parallelization_factor
+    incarnation, window_s = job.source.incarnation, settings.tumbling_window_s
+    return ShardProgress(shard_index, job.mapping.generation, incarnation, lanes, window_s=window_s)
 
 
 def carried_over(job: Job, progress: ShardProgress) -> ShardProgress:
-    """Progress under earlier settings: its checkpoint counts, its lanes and retries do not. Nothing may be sealed."""
+    """Progress under earlier settings. What was resolved stays so; retries begin anew. Nothing may be sealed."""
+    settings = job.mapping.settings
     if progress.generation == job.mapping.generation:
         return progress
     assert not progress.seals
-    return fresh_progress(job, progress.shard_index, progress.checkpoint, is_done=progress.is_done)
+    fresh = fresh_progress(job, progress.shard_index, progress.checkpoint)
+    lanes, earlier = fresh.lanes, list(progress.earlier)
+    ends = [lane.next_offset for lane in progress.lanes]
+    if len(ends) == len(lanes):
+        keeps_window = progress.window_s == settings.tumbling_window_s
+        lanes = [LaneProgress(lane.next_offset, [], lane.window if keeps_window else None) for lane in progress.lanes]
+    elif min(ends) < max(ends):
+        earlier.append(EarlierLanes(ends))
+    return msgspec.structs.replace(fresh, lanes=lanes, earlier=earlier, is_done=progress.is_done)
+
+
+def _lane_of(key: bytes, count: int) -> int:
+    return xxhash.xxh3_64_intdigest(key) % count

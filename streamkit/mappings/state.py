@@ -112,11 +112,18 @@ class Seal(msgspec.Struct, frozen=True):
     since: str | None = None
 
 
+class EarlierLanes(msgspec.Struct, frozen=True):
+    """Where as many lanes stood as there were before their number was changed: records before their lane's offset are
+    resolved, and are not handed over again."""
+
+    next_offsets: list[int]
+
+
 class ShardProgress(msgspec.Struct, frozen=True):
     """How far a mapping is in a shard. `is_done`: the shard is closed and all its records are resolved.
 
-    `incarnation` is the source's: in another one these offsets mean nothing. `generation` is the mapping's: in another
-    one the lanes and slices mean nothing, only the checkpoint does.
+    `incarnation` is the source's: in another one these offsets mean nothing. `generation` is the mapping's: under
+    another one the lanes still stand where they are, but what was being retried begins anew.
     """
 
     shard_index: int
@@ -125,6 +132,8 @@ class ShardProgress(msgspec.Struct, frozen=True):
     lanes: list[LaneProgress]
     seals: list[Seal] = []
     is_done: bool = False
+    window_s: int = 0  # the tumbling window that the lanes' windows are of
+    earlier: list[EarlierLanes] = []
 
     @property
     def checkpoint(self) -> int:

@@ -122,6 +122,8 @@ def columns_of(batch: RecordBatch) -> tuple[dict[str, Any], list[Buffer]]:
         columns["hash_keys"] = batch.hash_keys[16 * start : 16 * stop]
     if batch.arrivals_ms is not None:
         columns["arrivals_ms"] = batch.arrivals_ms[start:stop].cast("B")
+    if batch.offsets is not None:
+        columns["offsets"] = batch.offsets[start:stop].cast("B")
     pieces: list[Buffer] = []
     for column in columns.values():
         pieces.append(column)
@@ -142,6 +144,7 @@ def batch_of(batch_type: type[RecordBatch], meta: dict[str, Any], payload: memor
         at += size + -size % _ALIGNMENT
     shard_index, shard_created_s, first_offset, count, arrived_at_ms = meta["place"]
     arrivals_ms = columns.get("arrivals_ms")
+    offsets = columns.get("offsets")
     return batch_type(
         shard_index,
         shard_created_s,
@@ -155,6 +158,7 @@ def batch_of(batch_type: type[RecordBatch], meta: dict[str, Any], payload: memor
         columns["data"],
         columns.get("hash_keys"),
         arrivals_ms.cast("q") if arrivals_ms is not None else None,
+        offsets.cast("q") if offsets is not None else None,
     )
 
 

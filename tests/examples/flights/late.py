@@ -86,9 +86,8 @@ def faults(told: Told, expected: Iterable[str], poison: Mapping[str, str]) -> li
     given_up = [failure["KinesisBatchInfo"] for failure in told.failures]
     if len(given_up) != 1:
         found.append(f"{len(given_up)} failure records instead of one")
-    for info in given_up:
-        if (info["batchSize"], info["startSequenceNumber"]) != (1, poison["SequenceNumber"]):
-            found.append("a failure record is not about the poison record alone")
+    if any((info["batchSize"], info["startSequenceNumber"]) != (1, poison["SequenceNumber"]) for info in given_up):
+        found.append("a failure record is not about the poison record alone")
     return found
 
 
