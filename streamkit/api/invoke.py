@@ -89,10 +89,9 @@ class InvokeOperations:
             return RestAnswer({"StatusCode": 204})
         stream = ResponseStream(self._functions, arn, payload, client_context=context)
         await stream.begun()
-        version = self._functions.registry.resolve(arn)[1].version
         output = {
             "StatusCode": 200,
-            "ExecutedVersion": version,
+            "ExecutedVersion": stream.version,
             "ResponseStreamContentType": _STREAM,
             "EventStream": _events(stream, wants_tail=given.get("LogType") == "Tail"),
         }
@@ -118,6 +117,7 @@ class ResponseStream:
     ) -> None:
         self.request_id = functions.invocations.new_id()
         self.result: Result | None = None
+        self.version = ""  # once it has begun
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._begun = asyncio.Event()
         self._is_wanted = True
@@ -130,6 +130,7 @@ class ResponseStream:
                 client_context=client_context,
                 wants_tail=True,
                 on_chunk=self._take,
+                on_version=self._runs,
             )
         )
         self._task.add_done_callback(self._ended)
@@ -153,6 +154,9 @@ class ResponseStream:
         finally:  # as in AWS the function runs to its end, whoever is left to hear it
             self._is_wanted = False
             self._chunks = asyncio.Queue()
+
+    def _runs(self, version: str) -> None:
+        self.version = version
 
     def _take(self, chunk: bytes) -> None:
         if self._is_wanted:

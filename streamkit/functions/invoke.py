@@ -120,6 +120,7 @@ class Invocations:
         client_context: str | None = None,
         wants_tail: bool = False,
         on_chunk: Callable[[bytes], None] | None = None,
+        on_version: Callable[[str], None] | None = None,
     ) -> Result:
         """Runs a function once and returns when it has answered. `payload` is its event, JSON in pieces; a function
         that takes typed batches gets `batch` instead."""
@@ -128,6 +129,8 @@ class Invocations:
                 f"Request must be smaller than {INVOCATION_BYTES_MAX} bytes for the InvokeFunction operation"
             )
         function, version, _ = self.registry.resolve(arn)
+        if on_version is not None:  # an alias with weights drew it just now
+            on_version(version.version)
         invocation = Invocation(
             request_id=request_id or self.new_id(),
             payload=payload,

@@ -552,6 +552,33 @@ def test_a_streamed_invocation_that_is_throttled_is_refused_as_such(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_a_streamed_answer_names_the_version_that_gave_it(tmp_path: Path) -> None:
+    """Also through an alias with weights, where each draw may be another."""
+
+    async def main() -> None:
+        async with wire_at(tmp_path / "data") as wire:
+            functions = wire.node.functions
+
+            async def handler(event: Any, context: Any) -> str:
+                return f"version {context.function_version}"
+
+            for name in ("one", "two"):
+                source = functions.inline.register(name, handler)
+                await functions.registry.update_code(SCOPE, "echo", source=source)
+                await functions.registry.publish_version(SCOPE, "echo")
+            await functions.registry.aliases.create(SCOPE, "echo", "live", "1", weights={"2": 0.5})
+            seen = set()
+            for _ in range(40):
+                path = "/2021-11-15/functions/echo/response-streaming-invocations?Qualifier=live"
+                _, headers, body = await wire.post(path, b"{}")
+                [version] = headers["x-amz-executed-version"]
+                assert f"version {version}".encode() in body
+                seen.add(version)
+            assert seen == {"1", "2"}
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("context", ["[1]", "1", "null", "{", "\udcff"], ids=["list", "number", "null", "cut", "bytes"])
 def test_a_client_context_that_is_no_object_is_refused(tmp_path: Path, context: str) -> None:
     """The function's runtime would break over it, and the function be blamed."""

@@ -417,7 +417,7 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
         told = await asyncio.to_thread(late.wait_for, wanted, partial(data_of, server.endpoint))
         again = sum(told.late.values()) - len(told.late)
         story.tell(
-            f"function done: {len(told.late):,} flights were an hour late, {again:,} of them told twice, because of the "
+            f"function done: {len(told.late):,} flights were an hour late, {again:,} of them told twice, for the "
             f"kill; given up: {len(told.failures)} record"
         )
         board = Leaderboard(folder / "leaderboard.sqlite")
