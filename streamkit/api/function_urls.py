@@ -7,7 +7,6 @@ decides), or, where such a name cannot be resolved, by the path `/_streamkit/url
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import Any, Final
 
 from streamkit.api.context import TRACE_HEADER
@@ -29,7 +28,7 @@ _FORBIDDEN: Final = (
     b'https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"}'
 )
 _JSON: Final = b"application/json"
-_STATUSES: Final = frozenset(status.value for status in HTTPStatus if status >= 200)
+_STATUSES: Final = range(200, 600)
 """What an answer can have: one below 200 would not be the end of it, and the client would wait for ever."""
 _OURS: Final = frozenset(
     (

@@ -32,6 +32,7 @@ __all__ = ("Body", "Buffer", "Deferred", "Handler", "HttpLimits", "HttpServer", 
 _LOG: Final = logging.getLogger(__name__)
 
 _METHODS: Final = {name.encode(): name for name in ("POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")}
+_KNOWN_STATUSES: Final = frozenset(HTTPStatus)
 _ALLOW: Final = (b"Allow", b", ".join(_METHODS))
 _HEAD_END: Final = b"\r\n\r\n"
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -879,7 +880,7 @@ class HttpServer:
         """Status line and Date, made once per status and second."""
         lines = self._status_lines.get(status)
         if lines is None:
-            phrase = HTTPStatus(status).phrase
+            phrase = HTTPStatus(status).phrase if status in _KNOWN_STATUSES else ""
             lines = self._status_lines[status] = f"HTTP/1.1 {status} {phrase}\r\n".encode() + self._date
         return lines
 

@@ -16,7 +16,12 @@ from streamkit.api.rest import RestAnswer
 from streamkit.functions.invoke import Result
 from streamkit.functions.service import Functions
 from streamkit.model.errors import InvalidRequestContent, RequestTooLarge, ResourceNotFound
-from streamkit.model.limits import ASYNC_PAYLOAD_BYTES_MAX, CLIENT_CONTEXT_BYTES_MAX, INVOCATION_BYTES_MAX
+from streamkit.model.limits import (
+    ASYNC_PAYLOAD_BYTES_MAX,
+    CLIENT_CONTEXT_BYTES_MAX,
+    INVOCATION_BYTES_MAX,
+    STREAMED_BYTES_HELD_MAX,
+)
 from streamkit.model.names import FunctionArn, Scope
 
 Values = dict[str, Any]
@@ -121,6 +126,8 @@ class ResponseStream:
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._begun = asyncio.Event()
         self._is_wanted = True
+        self._held_bytes = 0
+        self._room: asyncio.Future[None] | None = None  # waited for by the environment
         self._task = asyncio.get_running_loop().create_task(
             functions.invocations.invoke(
                 arn,
@@ -147,6 +154,9 @@ class ResponseStream:
         try:
             while (chunk := await self._chunks.get()) is not _END:
                 streamed = True
+                self._held_bytes -= len(chunk)
+                if self._held_bytes < STREAMED_BYTES_HELD_MAX:
+                    self._make_room()
                 yield chunk
             self.result = await self._task
             if not streamed and self.result.function_error is None and self.result.payload:
@@ -154,14 +164,27 @@ class ResponseStream:
         finally:  # as in AWS the function runs to its end, whoever is left to hear it
             self._is_wanted = False
             self._chunks = asyncio.Queue()
+            self._make_room()
 
     def _runs(self, version: str) -> None:
         self.version = version
 
-    def _take(self, chunk: bytes) -> None:
-        if self._is_wanted:
-            self._chunks.put_nowait(chunk)
-            self._begun.set()
+    def _take(self, chunk: bytes) -> asyncio.Future[None] | None:
+        if not self._is_wanted:
+            return None
+        self._chunks.put_nowait(chunk)
+        self._begun.set()
+        self._held_bytes += len(chunk)
+        if self._held_bytes < STREAMED_BYTES_HELD_MAX:
+            return None
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+        return self._room
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.set_result(None)
 
     def _ended(self, task: asyncio.Task[Result]) -> None:
         if not task.cancelled():

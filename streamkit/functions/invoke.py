@@ -11,7 +11,7 @@ from typing import Final
 
 from streamkit.clock import Clock, Timer
 from streamkit.functions.concurrency import Concurrency
-from streamkit.functions.environments.port import Answer, Buffer, Environments, Invocation, Spec
+from streamkit.functions.environments.port import Answer, Buffer, Environments, Invocation, OnChunk, Spec
 from streamkit.functions.logs import FunctionLogs, Writer, stream_name
 from streamkit.functions.pool import Pool, Slot
 from streamkit.functions.registry import Registry
@@ -119,7 +119,7 @@ class Invocations:
         trace_id: str | None = None,
         client_context: str | None = None,
         wants_tail: bool = False,
-        on_chunk: Callable[[bytes], None] | None = None,
+        on_chunk: OnChunk | None = None,
         on_version: Callable[[str], None] | None = None,
     ) -> Result:
         """Runs a function once and returns when it has answered. `payload` is its event, JSON in pieces; a function

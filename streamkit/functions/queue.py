@@ -341,15 +341,25 @@ class EventQueue:
         """Forgets all events; those under way are cancelled. Raises StorageUnavailable."""
         was_running = self._is_running
         await self.close()
-        await self._file.flush()
-        with self._file.transaction() as db:
-            db.execute("delete from events")
-            db.execute("delete from event_payloads")
+        try:
+            await self._file.flush()
+            with self._file.transaction() as db:
+                db.execute("delete from events")
+                db.execute("delete from event_payloads")
+        except BaseException:
+            self._put_down()
+            if was_running:  # what could not be forgotten goes on
+                self.start()
+            raise
+        self._put_down()
+        self._is_running = was_running
+
+    def _put_down(self) -> None:
+        """Drops what is known of events; what is on disk stays."""
         for id in list(self._sizes):
             self._release(id)
         self._later.clear()
         self._lanes.clear()
-        self._is_running = was_running
 
     # -- what waits --------------------------------------------------------------------------------------------------
 

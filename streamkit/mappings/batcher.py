@@ -52,6 +52,7 @@ class Batcher:
 
     def take(self, now_ms: float) -> Batch | None:
         """The next batch, if it is complete."""
+        self._since_ms = min(self._since_ms, now_ms)  # the clock may be set back
         waits = not self.is_ended and now_ms < self._since_ms + self._limits.window_ms
         if not self._parts or (waits and not self._may_be_full()):
             return None

@@ -30,7 +30,7 @@ def failure_body(
         "requestId": id,
         "functionArn": function_arn,
         "condition": failure.condition,
-        "approximateInvokeCount": failure.invocations,
+        "approximateInvokeCount": max(failure.invocations, 1),  # AWS says 1 also of records that were never tried
     }
     document: dict[str, Any] = {"requestContext": context}
     if failure.response is not None:

@@ -291,7 +291,7 @@ class Lane:
             if self._is_exhausted(work):  # as it was saved; the answer that was the last one was not
                 self._failure = Failure(work.batch, "RetryAttemptsExhausted", work.invocations, None)
                 break
-            if work.not_before_ms > now_ms:
+            if now_ms < work.not_before_ms <= now_ms + BACK_OFF_MS_MAX:  # further off: the clock was set back
                 return Wait(work.not_before_ms)
             return Invoke(work, self._context(work))
         return Discard(self._failure) if self._failure is not None else Wait(None)

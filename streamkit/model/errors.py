@@ -187,7 +187,7 @@ class TooManyRequests(RequestError):
 
     def __init__(self, reason: str, message: str = "Rate Exceeded.") -> None:
         super().__init__(message)
-        self.fields = {"Reason": reason}
+        self.fields = {"Reason": reason, "retryAfterSeconds": "1"}
 
 
 class ServerError(StreamkitError):

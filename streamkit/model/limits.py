@@ -191,6 +191,7 @@ URL_PRELUDE_BYTES_MAX: Final = 32 * KIB  # ours: status, headers and cookies bef
 
 # -- invoking over the API (AWS) -------------------------------------------------------------------------------------
 CLIENT_CONTEXT_BYTES_MAX: Final = 3_583  # in base64
+STREAMED_BYTES_HELD_MAX: Final = 1 * MIB  # ours: of a streamed response, while its reader does not take it
 
 # -- deliveries of failure records -----------------------------------------------------------------------------------
 DELIVERY_TIMEOUT_MS: Final = 60_000  # ours: a destination that does not answer for so long is asked again later

@@ -197,3 +197,12 @@ def test_at_the_end_of_a_shard_nothing_waits() -> None:
     assert batcher.take(0) is None
     batcher.is_ended = True
     assert offsets(batcher.take(0)) == [0]
+
+
+def test_a_clock_that_is_set_back_does_not_make_a_window_longer() -> None:
+    """10:00:00  record    09:00:00  clock set back    09:00:01  batch"""
+    batcher = Batcher(BatchLimits(records_max=10, event_bytes_max=MANY_BYTES, window_ms=1_000))
+    batcher.add(part_of(0, [1]), 3_600_000)
+    assert batcher.take(0) is None
+    assert batcher.due_ms() == 1_000
+    assert batcher.take(1_000) is not None

@@ -467,6 +467,22 @@ def test_a_cleared_queue_is_empty_and_goes_on(tmp_path: Path) -> None:
     bench(main, tmp_path / "control")
 
 
+def test_a_queue_that_cannot_be_cleared_goes_on(tmp_path: Path) -> None:
+    async def main(made: Bench) -> None:
+        made.outcomes = [DONE]
+        await made.queue.accept(ARN, b"{}", "kept")
+        made.file.db.execute("pragma query_only = true")
+        with pytest.raises(StorageUnavailable):
+            await made.queue.clear()
+        made.file.db.execute("pragma query_only = false")
+        await made.queue.accept(ARN, b"{}", "new")
+        await made.clock.sleep(HOUR_MS)
+        assert {call[1] for call in made.calls} == {"kept", "new"}
+        assert (made.queue.statistics.waiting, made.queue.statistics.bytes) == (0, 0)
+
+    bench(main, tmp_path / "control")
+
+
 def test_a_clock_that_is_set_back_only_delays() -> None:
     async def main(made: Bench) -> None:
         made.outcomes = [FAILED, DONE]

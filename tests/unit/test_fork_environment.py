@@ -333,3 +333,31 @@ def test_what_cannot_be_run_here_is_refused_at_once(tmp_path: Path) -> None:
             environments.make(stage.spec("", variables={"A": "x" * 1_000_000}), lambda text: None)
 
     play(scenario, tmp_path)
+
+
+def test_a_handler_that_streams_waits_for_its_reader(tmp_path: Path) -> None:
+    """What is not taken stays with the handler: a stalled reader costs the server a few pieces and no more."""
+
+    async def scenario(stage: Stage, _: ForkEnvironments) -> None:
+        source = "def handler(event, context):\n    for number in range(400):\n        yield b'x' * 65_536"
+        running = await stage.start(source, memory_mib=512)
+        taken = asyncio.Event()
+        pieces: list[bytes] = []
+        held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_chunk(piece: bytes) -> asyncio.Future[None]:
+            pieces.append(piece)
+            taken.set()
+            return held
+
+        waiting = asyncio.ensure_future(
+            running.environment.invoke(invocation_of(running.spec, b"{}", on_chunk=on_chunk, timeout_ms=30_000))
+        )
+        await taken.wait()
+        await asyncio.sleep(0.3)
+        assert len(pieces) <= 4
+        held.set_result(None)
+        assert (await waiting).ending == "answered"
+        assert sum(map(len, pieces)) == 400 * 65_536
+
+    play(scenario, tmp_path)

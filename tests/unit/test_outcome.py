@@ -368,6 +368,15 @@ def test_back_off_doubles_to_thirty_seconds() -> None:
     assert waits == [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000]
 
 
+def test_a_clock_that_is_set_back_does_not_make_a_back_off_longer() -> None:
+    lane = Lane(Policy(), LaneProgress(0))
+    lane.offer(batch(0))
+    lane.next(START_MS)
+    lane.finish(Failed(Response(200, "$LATEST", "Unhandled")), START_MS)
+    assert isinstance(lane.next(START_MS), Wait)
+    assert isinstance(lane.next(START_MS - 3_600_000), Invoke)
+
+
 def test_throttles_are_no_attempts_and_back_off_as_well() -> None:
     """A function that could not be run is not the record's fault."""
     lane = Lane(Policy(retries_max=0), LaneProgress(0))

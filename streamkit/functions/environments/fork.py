@@ -692,7 +692,14 @@ class ForkEnvironment:
     def _on_chunk(self, piece: bytes) -> None:
         invocation = self._invocation
         if invocation is not None and invocation.on_chunk is not None:
-            invocation.on_chunk(piece)
+            held = invocation.on_chunk(piece)
+            if held is not None and not held.done():
+                self._loop.remove_reader(self._fd)
+                held.add_done_callback(self._read_on)
+
+    def _read_on(self, _: asyncio.Future[None]) -> None:
+        if self._socket is not None and not self._is_lost:
+            self._loop.add_reader(self._fd, self._read)
 
     # -- how it ends -------------------------------------------------------------------------------------------------
 

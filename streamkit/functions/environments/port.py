@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from streamkit.model.batch import RecordBatch
 
 Buffer = bytes | bytearray | memoryview
+OnChunk = Callable[[bytes], "asyncio.Future[None] | None"]
+"""Gets a piece of a streamed response. Where it returns a future, `fork` takes no further piece before that is done: a
+handler then waits for a slow reader, as long as its time allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Invocation:
     batch: RecordBatch | None = None
     client_context: str | None = None  # JSON
     cognito_identity: str | None = None  # JSON
-    on_chunk: Callable[[bytes], None] | None = None
+    on_chunk: OnChunk | None = None
 
 
 Ending = Literal["answered", "failed", "timeout", "exited", "out of memory"]

@@ -21,14 +21,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 import httptools
 import msgspec
 
-from streamkit.functions.environments.port import Invocation
+from streamkit.functions.environments.port import Invocation, OnChunk
 from streamkit.model.limits import (
     KIB,
     RESPONSE_BYTES_MAX,
@@ -131,7 +130,7 @@ class RuntimeApi:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    def chunks_of(self, request: _Request) -> Callable[[bytes], None] | None:
+    def chunks_of(self, request: _Request) -> OnChunk | None:
         """Who takes a response piece by piece, where a runtime sends it so and the caller wants it so."""
         current = self._current
         if current is None or current.on_chunk is None or request.path != f"invocation/{current.request_id}/response":
@@ -246,7 +245,7 @@ class _Request:
     trailers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
     is_too_large: bool = False
-    on_chunk: Callable[[bytes], None] | None = None
+    on_chunk: OnChunk | None = None
 
 
 class _Connection(asyncio.Protocol):
