@@ -59,6 +59,8 @@ test-all: check
 
 bench: setup
 	@$(BIN)/python tests/bench/run.py
+	@$(BIN)/python tests/bench/mappings.py
+	@$(BIN)/python tests/bench/environments.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

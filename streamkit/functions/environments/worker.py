@@ -201,7 +201,7 @@ class _Worker:
 
     def init(self) -> None:
         """Imports the handler and reports. Exits where that fails."""
-        before = set(sys.modules)
+        last = next(reversed(sys.modules))
         order = self._order
         try:
             source = order["source"]
@@ -211,7 +211,7 @@ class _Worker:
             self._logging.log_error(described)
             self._send(frames.INIT_FAILED, error_json(described), described["errorType"])
             raise SystemExit(1) from None
-        modules = imported_from(order["roots"], set(sys.modules) - before)
+        modules = imported_after(last, order["roots"])
         self._send(frames.READY, json.dumps({"modules": modules}).encode())
 
     def serve(self) -> None:
@@ -320,17 +320,21 @@ class _Worker:
         return piece.encode() if isinstance(piece, str) else self._marshal(piece)
 
 
-def imported_from(roots: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Those of the modules that lie in one of the directories, in the order they were imported in."""
+def imported_after(last: str, roots: Iterable[str]) -> list[str]:
+    """Modules that were imported after that one and lie in one of the directories, in the order they were imported in.
+
+    Looked for from the end: to touch each module that was there before would cost each environment a copy of its page.
+    """
     prefixes = tuple(f"{root}/" for root in roots)
-    wanted = set(names)
-    found = []
-    for name, module in sys.modules.items():
-        if name in wanted and name.isascii() and name.replace(".", "").replace("_", "").isalnum():
+    found: list[str] = []
+    for name, module in reversed(sys.modules.items()):
+        if name == last:
+            break
+        if name.isascii() and name.replace(".", "").replace("_", "").isalnum():
             file = getattr(module, "__file__", None)
             if isinstance(file, str) and file.startswith(prefixes):
                 found.append(name)
-    return found[:IMAGE_MODULES_MAX]
+    return found[::-1][:IMAGE_MODULES_MAX]
 
 
 def _batch(meta: dict[str, Any], payload: memoryview) -> RecordBatch:

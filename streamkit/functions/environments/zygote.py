@@ -226,7 +226,7 @@ def _preload(order: dict[str, Any]) -> list[str]:
     sys.path[:] = order["path"]
     if order["shares"]:
         worker.share_modules()
-    before = set(sys.modules)
+    last = next(reversed(sys.modules))
     gc.enable()
     for name in order["image"]:
         importlib.import_module(name)
@@ -235,7 +235,7 @@ def _preload(order: dict[str, Any]) -> list[str]:
         raise RuntimeError("the import started a thread")
     gc.collect()
     gc.freeze()
-    return worker.imported_from(order["roots"], set(sys.modules) - before)
+    return worker.imported_after(last, order["roots"])
 
 
 def main(control_fd: int, temporary_root: str) -> None:
