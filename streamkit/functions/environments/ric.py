@@ -255,7 +255,9 @@ class RicEnvironment:
             variables["PYTHONPATH"] = os.pathsep.join(self._search_path(runtime_directory))
         _add_directories(variables, "PATH", [layer / "bin" for layer in spec.layers])
         _add_directories(variables, "LD_LIBRARY_PATH", [path / "lib" for path in (self._code, *spec.layers)])
-        readable = [self._code, *spec.layers, *([Path(runtime_directory)] if is_python else [])]
+        readable = [self._code, *spec.layers]
+        if is_python:  # and the interpreter, with what the runtime's links lead to: they may lie below /tmp
+            readable += [Path(sys.base_prefix), Path(sys.prefix), Path(runtime_directory)]
         argv = owner.sandbox.wrap(self._argv, cwd=self._code, readable=readable, tmp_mib=spec.tmp_mib)
         if self._cgroup is not None:
             argv = self._cgroup.wrap(argv)
