@@ -125,6 +125,8 @@ class Pool:
         slot.log.write(slot.reports.init_start())
         try:
             slot.init = await slot.environment.start()
+            if slot.init.ending == "timeout" and not provisioned:
+                slot.init = await self._init_again(slot)
         except OSError as error:  # no file left for this process, or no room on the disk: not the function's fault
             self._end(slot)
             raise ServerError(f"No environment could be made for {spec.function_name}: {error}.") from error
@@ -137,6 +139,15 @@ class Pool:
         if slot.init.error is not None:
             slot.log.write(slot.reports.init_failed(slot.init))
         return slot
+
+    async def _init_again(self, slot: Slot) -> Init:
+        """As AWS does after an INIT of more than 10 s: once more, for as long as an invocation may take."""
+        assert slot.init is not None
+        slot.log.write(slot.reports.init_failed(slot.init))
+        await slot.environment.stop()
+        slot.spec = replace(slot.spec, init_timeout_ms=slot.spec.timeout_ms)
+        slot.environment = self._environments.make(slot.spec, slot.output)
+        return await slot.environment.start()
 
     # -- provisioned concurrency -------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from streamkit.clock import Clock
+from streamkit.clock import Clock, SystemClock
 from streamkit.functions.environments.fork import ForkEnvironments
 from streamkit.functions.environments.inline import InlineEnvironments
 from streamkit.functions.environments.port import Answer, Environments, Invocation, Spec
@@ -27,7 +27,9 @@ SCOPE: Final = Scope("000000000000", "us-east-1")
 class Stage:
     """A pool of one function."""
 
-    def __init__(self, directory: Path, kind: Environments, clock: Clock, source: str) -> None:
+    def __init__(
+        self, directory: Path, kind: Environments, clock: Clock, source: str, timeout_ms: int = 10_000
+    ) -> None:
         self.logs = FunctionLogs(directory / "logs", clock)
         self.specs = 0
 
@@ -45,7 +47,7 @@ class Stage:
                 source=source,
                 layers=(),
                 variables={},
-                timeout_ms=10_000,
+                timeout_ms=timeout_ms,
                 memory_mib=128,
                 tmp_mib=512,
                 log_group="/aws/lambda/f",
@@ -238,6 +240,35 @@ def test_an_environment_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) 
         with pytest.raises(ServerError, match="No environment could be made for f"):
             await stage.pool.acquire()
         stage.pool.release(slot)
+        await stage.pool.close()
+        await kind.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("init_s", "ending"), [(0.8, "answered"), (60, "timeout")])
+def test_an_init_that_takes_too_long_is_done_again_in_the_time_of_an_invocation(
+    tmp_path: Path, init_s: float, ending: str
+) -> None:
+    """As AWS has it: the bound on INIT is for an environment that nobody waits for yet."""
+    code = tmp_path / "slow.py"
+    code.write_text(f"import time\ntime.sleep({init_s})\ndef handler(event, context): return 'ok'")
+
+    async def main() -> None:
+        clock = SystemClock()
+        kind = ForkEnvironments(clock, init_timeout_ms=400)
+        stage = Stage(tmp_path, kind, clock, f"{code}:handler", timeout_ms=2_000)
+        slot = await stage.pool.acquire()
+        assert slot.init is not None
+        assert slot.init.ending == ending
+        if ending == "answered":
+            assert (await stage.invoke(slot)).payload == b'"ok"'
+        else:
+            assert b"timed out after 2.00 seconds" in (slot.init.error or b"")
+        stage.pool.release(slot)
+        events, _ = await stage.logs.events(SCOPE, "/aws/lambda/f", limit=10)
+        reports = [event.message for event in events if event.message.startswith("INIT_REPORT")]
+        assert reports[0].endswith("Phase: init\tStatus: timeout\n")
         await stage.pool.close()
         await kind.close()
 

@@ -1,4 +1,4 @@
-"""The AWS CLI from end to end. Each call starts it anew and costs a second, so it is one story."""
+"""The AWS CLI from end to end. Each call starts it anew and costs a second, so there are few stories."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.wire.clients import ACCOUNT, REGION
 
 FIRST = "shardId-000000000000"
 
 
-def test_the_aws_cli_creates_puts_reads_splits_and_deletes(streamkit_endpoint: str, tmp_path: Path) -> None:
+Aws = Callable[..., Any]
+
+
+@pytest.fixture
+def aws(streamkit_endpoint: str, tmp_path: Path) -> Aws:
+    """Runs a command of a service; returns what it prints."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         "AWS_ACCESS_KEY_ID": ACCOUNT,
@@ -26,26 +35,67 @@ def test_the_aws_cli_creates_puts_reads_splits_and_deletes(streamkit_endpoint: s
         "AWS_PAGER": "",
     }
 
-    def aws(*arguments: str) -> Any:
+    def run(service: str, *arguments: str) -> Any:
         command = [str(Path(sys.executable).with_name("aws")), "--endpoint-url", streamkit_endpoint, "--output", "json"]
         done = subprocess.run(
-            [*command, "kinesis", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+            [*command, service, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else None
 
-    aws("create-stream", "--stream-name", "s", "--shard-count", "1")
-    put = aws("put-record", "--stream-name", "s", "--partition-key", "k", "--data", "hello")
+    return run
+
+
+def test_the_aws_cli_creates_puts_reads_splits_and_deletes(aws: Aws) -> None:
+    aws("kinesis", "create-stream", "--stream-name", "s", "--shard-count", "1")
+    put = aws("kinesis", "put-record", "--stream-name", "s", "--partition-key", "k", "--data", "hello")
     assert put["ShardId"] == FIRST
     iterator = aws(
-        "get-shard-iterator", "--stream-name", "s", "--shard-id", FIRST, "--shard-iterator-type", "TRIM_HORIZON"
+        "kinesis",
+        "get-shard-iterator",
+        "--stream-name",
+        "s",
+        "--shard-id",
+        FIRST,
+        "--shard-iterator-type",
+        "TRIM_HORIZON",
     )["ShardIterator"]
-    aws("split-shard", "--stream-name", "s", "--shard-to-split", FIRST, "--new-starting-hash-key", str(2**127))
-    read = aws("get-records", "--shard-iterator", iterator)
+    aws(
+        "kinesis",
+        "split-shard",
+        "--stream-name",
+        "s",
+        "--shard-to-split",
+        FIRST,
+        "--new-starting-hash-key",
+        str(2**127),
+    )
+    read = aws("kinesis", "get-records", "--shard-iterator", iterator)
     assert [base64.b64decode(record["Data"]) for record in read["Records"]] == [b"hello"]
     assert read["Records"][0]["SequenceNumber"] == put["SequenceNumber"]
     assert [child["ParentShards"] for child in read["ChildShards"]] == [[FIRST]] * 2
-    described = aws("describe-stream", "--stream-name", "s")["StreamDescription"]
+    described = aws("kinesis", "describe-stream", "--stream-name", "s")["StreamDescription"]
     assert [shard.get("ParentShardId") for shard in described["Shards"]] == [None, FIRST, FIRST]
-    aws("delete-stream", "--stream-name", "s")
-    assert aws("list-streams")["StreamNames"] == []
+    aws("kinesis", "delete-stream", "--stream-name", "s")
+    assert aws("kinesis", "list-streams")["StreamNames"] == []
+
+
+def test_the_aws_cli_makes_invokes_publishes_and_reads_the_log_of_a_function(aws: Aws, tmp_path: Path) -> None:
+    package, answer = tmp_path / "code.zip", tmp_path / "answer.json"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("app.py", "def handler(event, context):\n    print('got', event)\n    return {'ok': True}\n")
+    role = f"arn:aws:iam::{ACCOUNT}:role/r"
+    made = aws(
+        "lambda", "create-function", "--function-name", "f", "--runtime", "python3.12", "--handler", "app.handler",
+        "--role", role, "--zip-file", f"fileb://{package}",
+    )  # fmt: skip
+    assert made["FunctionArn"] == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
+    assert aws("lambda", "publish-version", "--function-name", "f")["Version"] == "1"
+    invoked = aws(
+        "lambda", "invoke", "--function-name", "f:1", "--payload", '{"a": 1}', "--log-type", "Tail", str(answer)
+    )
+    assert (invoked["StatusCode"], invoked["ExecutedVersion"]) == (200, "1")
+    assert "got {'a': 1}\n" in base64.b64decode(invoked["LogResult"]).decode()
+    assert json.loads(answer.read_text()) == {"ok": True}
+    logged = aws("logs", "filter-log-events", "--log-group-name", "/aws/lambda/f", "--filter-pattern", "got")
+    assert [event["message"] for event in logged["events"]] == ["got {'a': 1}\n"]

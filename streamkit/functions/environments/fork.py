@@ -469,7 +469,7 @@ class ForkEnvironment:
     def _init_timeout_ms(self) -> int:
         if self.spec.provisioned:
             return max(PROVISIONED_INIT_TIMEOUT_MS, self.spec.timeout_ms)
-        return self._owner.init_timeout_ms
+        return self.spec.init_timeout_ms or self._owner.init_timeout_ms
 
     def _on_ready(self, payload: bytes) -> None:
         try:

@@ -76,6 +76,7 @@ class InlineEnvironments:
     def make(self, spec: Spec, log: LogSink) -> InlineEnvironment:
         """Raises UsageError where the source was registered in another process, or never."""
         source = spec.source or ""
+        timeout_ms = spec.init_timeout_ms or self.init_timeout_ms
         log = _echoed(log) if self.echoes else log
         if spec.code is None and source.startswith(_REGISTERED):
             name = source.removeprefix(_REGISTERED)
@@ -85,11 +86,11 @@ class InlineEnvironments:
                     f"the function {spec.function_name} runs {name!r}, which is not registered in this process; "
                     "register it before it is invoked"
                 )
-            return InlineEnvironment(spec, log, lambda: handler, None, self.init_timeout_ms)
+            return InlineEnvironment(spec, log, lambda: handler, None, timeout_ms)
         if spec.code is None and not source.rpartition(":")[0].endswith(".py"):
-            return InlineEnvironment(spec, log, lambda: runtime.load_source(source), None, self.init_timeout_ms)
+            return InlineEnvironment(spec, log, lambda: runtime.load_source(source), None, timeout_ms)
         modules, name = _modules_of(spec)
-        return InlineEnvironment(spec, log, lambda: modules.load(name), modules, self.init_timeout_ms)
+        return InlineEnvironment(spec, log, lambda: modules.load(name), modules, timeout_ms)
 
     async def close(self) -> None:
         pass

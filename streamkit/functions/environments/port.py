@@ -48,6 +48,7 @@ class Spec:
     log_level: str | None = None
     endpoint: str | None = None  # of this server, for AWS_ENDPOINT_URL; None where there is none
     provisioned: bool = False
+    init_timeout_ms: int | None = None  # None: AWS's 10 s
 
 
 @dataclass(slots=True)
@@ -118,7 +119,7 @@ class Environment(Protocol):
         ...
 
     async def start(self) -> Init:
-        """INIT: makes the process, imports the code. Takes 10 s at most (AWS's bound)."""
+        """INIT: makes the process, imports the code. Takes 10 s at most (AWS's bound), or what the spec says."""
         ...
 
     async def invoke(self, invocation: Invocation) -> Answer:

@@ -219,7 +219,7 @@ class RicEnvironment:
         except UsageError:  # its control group could not be made
             await self._end(None)
             raise
-        timeout_ms = self._owner.init_timeout_ms
+        timeout_ms = self._spec.init_timeout_ms or self._owner.init_timeout_ms
         if self._spec.provisioned:
             timeout_ms = max(PROVISIONED_INIT_TIMEOUT_MS, self._spec.timeout_ms)
         await self._until(self._api.ready, process, started_s + timeout_ms / 1000)
