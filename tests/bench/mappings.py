@@ -35,6 +35,7 @@ ROLE = "arn:aws:iam::000000000000:role/bench"
 SOURCE = f"{Path(__file__).resolve()}:takes_batch"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
+AWS_CLIENT = Configuration("python3.11", "app.handler", ROLE, environment="ric")
 EMPTY = "def handler(event, context):\n    pass\n"
 LATENCY = """
 import base64, os, time
@@ -147,6 +148,7 @@ async def measure(records: int, rounds: int) -> None:
         "fork, JSON events of 100 records": (event, package(EMPTY), 100, 100),
         "fork, JSON events of 1,000 records": (event, package(EMPTY), 1000, 100),
         "fork, JSON events of 100 records of 1 KiB": (event, package(EMPTY), 100, 1024),
+        "ric (AWS's client), events of 100 records": (AWS_CLIENT, package(EMPTY), 100, 100),
         "fork, typed batches of 100 records": (typed, None, 100, 100),
         "fork, typed batches of 1,000 records": (typed, None, 1000, 100),
     }
