@@ -58,6 +58,7 @@ class ServerSettings:
     allow_reset: bool = False
     functions: EnvironmentKind = "fork"
     isolation: Literal["none", "bubblewrap"] = "none"
+    cgroup: Path | None = None
     endpoint: str | None = None
     """How functions, and clients that are sent a URL, reach this server; None: its own address and port."""
 
@@ -78,7 +79,9 @@ class Server:
                 settings.durability,
                 settings.log_store,
                 StreamSettings(settings.transition_delay_ms, settings.enforce_limits),
-                FunctionSettings(settings.transition_delay_ms, settings.functions, settings.isolation),
+                FunctionSettings(
+                    settings.transition_delay_ms, settings.functions, settings.isolation, cgroup=settings.cgroup
+                ),
             ),
             clock=self._clock,
             metrics=self._metrics,

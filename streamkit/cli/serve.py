@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--log-store", metavar="NAME", help="where records are kept: disk, memory or a plug-in (default: disk)")
     add("--functions", choices=ENVIRONMENTS, help="what runs functions: own processes, or AWS's client (default: fork)")
     add("--isolation", choices=ISOLATIONS, help="what else is put around environments of kind ric (default: none)")
+    add("--cgroup", type=Path, metavar="DIR", help="delegated cgroup v2 directory that bounds the memory of kind ric")
     add("--log-level", choices=LOG_LEVELS, help="(default: info)")
 
 
@@ -110,6 +111,7 @@ def _server_arguments(options: argparse.Namespace, config: Config) -> dict[str, 
         "transition_delay_ms": delay_ms,
         "enforce_limits": value("enforce_limits", options.enforce_limits, boolean, False),
         "functions": value("functions", options.functions, one_of(*ENVIRONMENTS), "fork"),
+        "cgroup": value("cgroup", options.cgroup, Path, None),
         "isolation": value("isolation", options.isolation, one_of(*ISOLATIONS), "none"),
         "allow_reset": value("allow_reset", options.allow_reset, boolean, False),
     }
