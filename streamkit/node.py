@@ -23,12 +23,13 @@ from streamkit.functions.tracing import Tracing
 from streamkit.mappings.destination_streams import stream_destinations
 from streamkit.mappings.function_invoker import FunctionInvoker
 from streamkit.mappings.registry import MappingRegistry
-from streamkit.mappings.service import MappingService, Sources
+from streamkit.mappings.service import MappingService
 from streamkit.mappings.store import MappingStore
 from streamkit.metrics import Registry
 from streamkit.model.errors import ResourceNotFound
 from streamkit.model.names import FunctionArn
 from streamkit.shards.disk import Durability
+from streamkit.sources.find import Sources
 from streamkit.streams.directory import DataDirectory
 from streamkit.streams.service import Streams, StreamSettings
 

@@ -11,11 +11,11 @@ from typing import Final
 from streamkit.clock import Clock, Timer
 from streamkit.log import MAPPING
 from streamkit.mappings.shard_worker import Job, ShardWorker, fresh_progress
-from streamkit.mappings.source import ShardRead, Source
 from streamkit.mappings.state import ShardProgress
 from streamkit.mappings.store import MappingStore
 from streamkit.model.errors import ResourceNotFound, StreamkitError
 from streamkit.model.limits import CHECKPOINT_INTERVAL_MS
+from streamkit.sources.source import ShardRead, Source
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from streamkit.mappings.filters import FilterCriteria, InvalidFilter
-from streamkit.mappings.state import MappingSettings, MappingState, StartingPosition, Status
+from streamkit.mappings.state import MappingSettings, MappingState, Status
 from streamkit.model.errors import (
     InvalidParameterValue,
     NotImplementedHere,
@@ -34,6 +34,7 @@ from streamkit.model.limits import (
     MAPPING_TUMBLING_WINDOW_S_MAX,
 )
 from streamkit.model.names import ConsumerArn, FunctionArn, Scope, StreamArn
+from streamkit.sources.source import StartingPosition
 
 Given = Mapping[str, Any]
 

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from streamkit import plugins
 from streamkit.clock import Clock
 from streamkit.functions.destinations import Delivery, RecordDestinations
 from streamkit.functions.tracing import Tracing
@@ -17,36 +16,14 @@ from streamkit.mappings.invoker import Invoker
 from streamkit.mappings.mapping_worker import CAUGHT_UP_POLL_MS, MappingWorker, SavedProgress
 from streamkit.mappings.registry import MappingRegistry, in_effect
 from streamkit.mappings.shard_worker import Job
-from streamkit.mappings.source import Source
 from streamkit.mappings.state import MappingState
 from streamkit.mappings.store import MappingStore
-from streamkit.mappings.stream_source import StreamSource
 from streamkit.metrics import Registry
 from streamkit.model.errors import ServerError, StreamkitError
 from streamkit.model.limits import DELIVERY_TIMEOUT_MS
-from streamkit.streams.service import Streams
+from streamkit.sources.find import Sources
 
 T = TypeVar("T")
-GROUP = "streamkit.sources"
-
-
-class Sources:
-    """What mappings can read, by ARN."""
-
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
-
-    def find(self, arn: str) -> Source:
-        """UsageError where nothing reads such a source."""
-        source = StreamSource.of(self._streams, arn)
-        if source is not None:
-            return source
-        made: Source = plugins.load(GROUP, arn.split(":")[2] if arn.count(":") > 2 else arn)(arn)
-        return made
-
-    def exists(self, arn: str) -> bool:
-        source = StreamSource.of(self._streams, arn)
-        return source is not None and source.exists
 
 
 class _FoundWhenNeeded:

@@ -42,7 +42,6 @@ from streamkit.mappings.outcome import (
     Response,
     read_response,
 )
-from streamkit.mappings.source import Source
 from streamkit.mappings.state import EarlierLanes, LaneProgress, MappingState, Seal, ShardProgress, WindowProgress
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import DamagedLog, RequestTooLarge, StreamkitError, ThroughputExceeded
@@ -53,6 +52,7 @@ from streamkit.model.limits import (
     READ_BYTES_MAX,
 )
 from streamkit.model.names import shard_id
+from streamkit.sources.source import Source
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 from streamkit.model.names import MappingArn, Scope
+from streamkit.sources.source import StartingPosition
 
 Status = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting"]
-StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 
 

@@ -25,6 +25,8 @@ _FUNCTION_ARN: Final = re.compile(
     r"([a-zA-Z0-9_-]{1,64})(?::(\$LATEST|[a-zA-Z0-9_-]{1,128}))?"
 )
 _LAYER_ARN: Final = re.compile(r"arn:aws[^:]*:lambda:([^:]+):([0-9]{12}):layer:([a-zA-Z0-9_-]{1,140})(?::([0-9]+))?")
+DELIVERY_STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_DELIVERY_ARN: Final = re.compile(r"arn:aws[^:]*:firehose:([^:]+):([0-9]{12}):deliverystream/([a-zA-Z0-9_.-]{1,64})")
 _MAPPING_ARN: Final = re.compile(r"arn:aws[^:]*:lambda:([^:]+):([0-9]{12}):event-source-mapping:([0-9a-f-]{36})")
 
 
@@ -107,6 +109,19 @@ class LayerArn(NamedTuple):
     def parse(cls, text: str) -> LayerArn | None:
         match = _LAYER_ARN.fullmatch(text)
         return cls(Scope(match[2], match[1]), match[3], int(match[4]) if match[4] else None) if match else None
+
+
+class DeliveryStreamArn(NamedTuple):
+    scope: Scope
+    name: str
+
+    def __str__(self) -> str:
+        return f"arn:aws:firehose:{self.scope.region}:{self.scope.account}:deliverystream/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> DeliveryStreamArn | None:
+        match = _DELIVERY_ARN.fullmatch(text)
+        return cls(Scope(match[2], match[1]), match[3]) if match else None
 
 
 class MappingArn(NamedTuple):

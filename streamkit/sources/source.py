@@ -1,4 +1,4 @@
-"""The port: what mappings read. Sharded, ordered, and every record has an offset in its shard.
+"""The port: what mappings and deliveries read. Sharded, ordered, and every record has an offset in its shard.
 
 Streams and registered consumers come with the core (`stream_source`); others are found by the service in the source's
 ARN, through the entry-point group `streamkit.sources`.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from streamkit.mappings.state import StartingPosition
 from streamkit.model.batch import RecordBatch
+
+StartingPosition = Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]
 
 
 @dataclass(frozen=True, slots=True)

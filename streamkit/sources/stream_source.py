@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streamkit.mappings.source import ShardRead, SourceShard
-from streamkit.mappings.state import StartingPosition
 from streamkit.model.errors import ResourceNotFound
 from streamkit.model.names import ConsumerArn, StreamArn
+from streamkit.sources.source import ShardRead, SourceShard, StartingPosition
 from streamkit.streams.service import Streams
 from streamkit.streams.stream import Stream
 
 
 class StreamSource:
-    """See `streamkit.mappings.source.Source`."""
+    """See `streamkit.sources.source.Source`."""
 
     def __init__(self, streams: Streams, arn: StreamArn | ConsumerArn) -> None:
         self._streams = streams

@@ -1,0 +1,1 @@
+"""Implementations of streamkit's ports that talk to an outside system: one file each."""

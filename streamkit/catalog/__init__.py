@@ -1,0 +1,1 @@
+"""A small data catalog with Glue's shapes: databases, tables, and the versions of their schemas."""
