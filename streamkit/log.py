@@ -27,10 +27,13 @@ POSITION: Final = "position"
 MAPPING: Final = "mapping"
 FUNCTION: Final = "function"
 VERSION: Final = "version"
+DELIVERY_STREAM: Final = "delivery_stream"
+DESTINATION: Final = "destination"
+ATTEMPT: Final = "attempt"
 
 _KEYS: Final = (
     STREAM, SHARD, SEQUENCE_NUMBER, REQUEST_ID, OPERATION, CONSUMER, RECORDS, BYTES, DURATION_MS, ERROR_CODE, PATH,
-    POSITION, MAPPING, FUNCTION, VERSION,
+    POSITION, MAPPING, FUNCTION, VERSION, DELIVERY_STREAM, DESTINATION, ATTEMPT,
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Everything in one data directory, put together: what a server serves, and what the library embeds.
 
-    directory (lock, log, control file) ─▶ streams ─▶ functions ─▶ mappings
+    directory (lock, log, control file) ─▶ streams, catalog ─▶ functions ─▶ deliveries, mappings
 
 Opened in this order, closed in the other.
 """
@@ -10,12 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from streamkit.catalog.catalog import Catalog
 from streamkit.clock import Clock, SystemClock
+from streamkit.delivery.destination import Surroundings
+from streamkit.delivery.registry import DeliveryRegistry
+from streamkit.delivery.service import DeliveryService
+from streamkit.delivery.store import DeliveryStore
 from streamkit.functions.destination_files import BucketFiles
 from streamkit.functions.destinations import RecordDestinations
 from streamkit.functions.service import Functions, FunctionSettings
@@ -47,10 +53,12 @@ class NodeSettings:
     log_store: str = "disk"
     streams: StreamSettings = field(default_factory=StreamSettings)
     functions: FunctionSettings = field(default_factory=FunctionSettings)
+    object_store: Mapping[str, str] = field(default_factory=dict)
+    """Where buckets are: see `delivery.destination.Surroundings`. Empty: folders in the data directory."""
 
 
 class Node:
-    """Started by `start`; then `streams`, `functions` and `mappings` are there."""
+    """Started by `start`; then `streams`, `catalog`, `functions`, `deliveries` and `mappings` are there."""
 
     def __init__(
         self,
@@ -76,7 +84,9 @@ class Node:
         )
         self._tracing = tracing
         self._resetting = asyncio.Lock()
+        self.catalog: Catalog
         self.functions: Functions
+        self.deliveries: DeliveryService
         self.mappings: MappingService
         self.before_mappings: Callable[[Node], Awaitable[None]] | None = None
         """Awaited when functions can be made, before anything runs them."""
@@ -108,6 +118,7 @@ class Node:
         if self.before_mappings is not None:
             await self.before_mappings(self)
         await self.functions.run()
+        await self.deliveries.start()
         await self.mappings.start()
 
     async def _open(self) -> None:
@@ -149,18 +160,44 @@ class Node:
             metrics=self.metrics,
             tracing=self.functions.tracing,
         )
+        self.catalog = Catalog(control, clock=clock, random=self._random)
+        delivery_store = DeliveryStore(control)
+        self.deliveries = DeliveryService(
+            DeliveryRegistry(
+                delivery_store,
+                clock=clock,
+                random=self._random,
+                transition_delay_ms=self.settings.streams.transition_delay_ms,
+                function_exists=lambda arn: self._existing_function(arn) is not None,
+                stream_exists=sources.exists,
+            ),
+            delivery_store,
+            directory=self._path / "delivery",
+            streams=self.streams,
+            sources=sources,
+            catalog=self.catalog,
+            invocations=self.functions.invocations,
+            surroundings=Surroundings(
+                clock,
+                buckets=self._path / "buckets",
+                object_store=self.settings.object_store,
+                settings={"data": self._path},
+            ),
+            clock=clock,
+            random_source=self._random,
+            metrics=self.metrics,
+        )
         await self.functions.start()
 
     async def close(self, finish_ms: int = FINISH_MS) -> None:
-        """Lets invocations of mappings under way finish, for so long at most; ends all environments, and closes the
-        log. What was cut off comes again after the next start, and is not counted as an attempt."""
-        try:
-            await self.mappings.stop(finish_ms=finish_ms)
-        finally:
-            try:
-                await self.functions.stop()
-            finally:
-                await self.directory.close()
+        """Lets invocations of mappings under way finish, and what deliveries hold be delivered, each for so long at
+        most; ends all environments, and closes the log. What was cut off comes again after the next start, and is not
+        counted as an attempt."""
+        async with AsyncExitStack() as closing:  # in the other order, all of it whatever fails
+            closing.push_async_callback(self.directory.close)
+            closing.push_async_callback(self.functions.stop)
+            closing.push_async_callback(self.deliveries.stop, finish_ms=finish_ms)
+            closing.push_async_callback(self.mappings.stop, finish_ms=finish_ms)
         if self.functions.tracing is not None:  # last: it waits for a collector that may not answer
             await self.functions.tracing.close()
 
@@ -168,7 +205,9 @@ class Node:
         """Removes everything, and ends what is under way. Resets asked for meanwhile come after this one."""
         async with self._resetting:
             await self.mappings.delete_all()
+            await self.deliveries.delete_all()
             await self.functions.reset()
+            self.catalog.delete_all()
             await self.streams.delete_all()
 
     def _existing_function(self, arn: FunctionArn) -> FunctionArn | None:

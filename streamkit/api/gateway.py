@@ -132,26 +132,22 @@ class Gateway:
         rest_services: Sequence[RestService] = (),
         prefix_routes: Mapping[str, Route] = MappingProxyType({}),
         host_route: HostRoute | None = None,
+        late_services: Mapping[str, Callable[[], JsonService]] = MappingProxyType({}),
     ) -> None:
-        """`prefix_routes` get every method of the paths that start with their texts; `host_route` is asked first, with
-        the Host header of every request. No two REST services may have the same path in their models."""
+        """`late_services` are made when they are first asked for, by the prefixes of their target headers: their models
+        are large, and few clients use them. `prefix_routes` get every method of the paths that start with their texts;
+        `host_route` is asked first, with the Host header of every request. No two REST services may have the same path
+        in their models."""
         self._routes = routes
         self._prefix_routes = sorted(prefix_routes.items(), key=lambda item: -len(item[0]))
         self._host_route = host_route
         self._authenticator = authenticator
         self._default_scope = default_scope
         self._request_ids = request_ids
-        self._operations = {
-            f"{service.model.target_prefix}.{name}".encode(): _Operation(
-                name,
-                model,
-                service.actions.get(name),
-                service.fast_paths.get(name),
-                service.model.wire.content_type.encode(),
-            )
-            for service in services
-            for name, model in service.model.operations.items()
-        }
+        self._operations: dict[bytes, _Operation] = {}
+        for each in services:
+            self._add_json(each)
+        self._late_services = {prefix.encode(): make for prefix, make in late_services.items()}
         self._paths: PathTree[_RestOperation] = PathTree()
         for service in rest_services:
             self._add_rest(service)
@@ -159,6 +155,20 @@ class Gateway:
             "streamkit_request_seconds", "Time from a complete request to its answer.", ("operation",)
         )
         self._errors = metrics.counter("streamkit_request_errors_total", "Refused requests.", ("operation", "code"))
+
+    def _add_json(self, service: JsonService) -> None:
+        actions, fast_paths, model = service.actions, service.fast_paths, service.model
+        content_type = model.wire.content_type.encode()
+        for name, operation in model.operations.items():
+            self._operations[f"{model.target_prefix}.{name}".encode()] = _Operation(
+                name, operation, actions.get(name), fast_paths.get(name), content_type
+            )
+
+    def _late_operation(self, target: bytes) -> _Operation | None:
+        make = self._late_services.pop(target.partition(b".")[0], None)
+        if make is not None:
+            self._add_json(make())
+        return self._operations.get(target)
 
     def _add_rest(self, service: RestService) -> None:
         model = service.model
@@ -175,7 +185,7 @@ class Gateway:
         target = request.headers.get(b"x-amz-target")
         if target is None or request.method != "POST" or (request.path != "/" and target not in self._operations):
             return self._handle_path(request)
-        operation = self._operations.get(target)
+        operation = self._operations.get(target) or self._late_operation(target)
         started_s = time.perf_counter()
         try:
             if operation is None:

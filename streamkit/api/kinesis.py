@@ -14,6 +14,7 @@ from typing import Any, Final
 import pybase64
 
 from streamkit.api import records
+from streamkit.api.channels import Channels
 from streamkit.api.gateway import Action, Body, FastPath, Respond
 from streamkit.api.http import Buffer
 from streamkit.api.service_model import ServiceModel
@@ -56,7 +57,9 @@ def operation(name: str) -> Callable[[Operation], Operation]:
 class Kinesis:
     """See `streamkit.api.gateway.JsonService`."""
 
-    def __init__(self, streams: Streams, clock: Clock, metrics: Registry) -> None:
+    def __init__(self, streams: Streams, clock: Clock, metrics: Registry, channels: Channels | None = None) -> None:
+        """`channels`: None where nothing delivers."""
+        self._channels = channels
         self.model = ServiceModel.load("kinesis", "2013-12-02")
         self.streams = streams
         self.clock = clock
@@ -72,7 +75,8 @@ class Kinesis:
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        return {name: _bound(self, function) for name, function in _OPERATIONS.items()}
+        own = {name: _bound(self, function) for name, function in _OPERATIONS.items()}
+        return own if self._channels is None else {**own, **self._channels.actions}
 
     @property
     def fast_paths(self) -> Mapping[str, FastPath]:

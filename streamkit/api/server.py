@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import unquote
 
 import msgspec
 
 from streamkit._version import __version__
+from streamkit.api import glue
+from streamkit.api.channels import Channels
 from streamkit.api.errors import RequestIds
+from streamkit.api.firehose import Firehose
 from streamkit.api.function_urls import FunctionUrls
 from streamkit.api.functions import Functions
 from streamkit.api.gateway import Gateway, Route
@@ -27,6 +31,7 @@ from streamkit.api.mappings import MappingOperations
 from streamkit.api.native import Native
 from streamkit.api.sigv4 import Authenticator, Mode
 from streamkit.clock import Clock, SystemClock
+from streamkit.delivery.rules import is_private
 from streamkit.functions.service import FunctionSettings
 from streamkit.functions.state import EnvironmentKind
 from streamkit.metrics import Registry
@@ -34,10 +39,12 @@ from streamkit.model.names import Scope
 from streamkit.node import Node, NodeSettings
 from streamkit.shards.disk import SYNC_INTERVAL_MS, Durability
 from streamkit.streams.service import StreamSettings
+from streamkit.streams.stream import Stream
 
 _log = logging.getLogger(__name__)
 
 DRAIN_MS: Final = 10_000
+FLUSH_PATH: Final = "/_streamkit/deliveries/flush"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class ServerSettings:
     allow_reset: bool = False
     functions: EnvironmentKind = "fork"
     isolation: Literal["none", "bubblewrap"] = "none"
+    object_store: Mapping[str, str] = field(default_factory=dict)
     cgroup: Path | None = None
     endpoint: str | None = None
     """How functions, and clients that are sent a URL, reach this server; None: its own address and port."""
@@ -82,6 +90,7 @@ class Server:
                 FunctionSettings(
                     settings.transition_delay_ms, settings.functions, settings.isolation, cgroup=settings.cgroup
                 ),
+                settings.object_store,
             ),
             clock=self._clock,
             metrics=self._metrics,
@@ -117,26 +126,32 @@ class Server:
         native = Native(node.streams, authenticator, scope)
         mappings = MappingOperations(node.mappings.registry)
         functions = Functions(node.functions.registry, endpoint=lambda: self.endpoint, tag_owners=[mappings])
+        channels = Channels(
+            node.deliveries.registry, node.streams, node.catalog, self._clock, random.Random(random.getrandbits(64))
+        )
         urls = FunctionUrls(node.functions, authenticator, self._clock, checks_policy=self.settings.auth == "verified")
         routes: dict[tuple[str, str], Route] = {
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics_text,
+            ("POST", FLUSH_PATH): self._flush,
             **native.routes,
         }
         if self.settings.allow_reset:
             routes["POST", "/_streamkit/reset"] = self._reset
         self._gateway_made = Gateway(
             [
-                Kinesis(node.streams, self._clock, self._metrics),
+                Kinesis(node.streams, self._clock, self._metrics, channels),
                 Logs(node.functions.logs, self._clock),
+                Firehose(node.deliveries.registry, node.streams, self._clock, self._metrics),
             ],
             routes,
             authenticator=authenticator,
             default_scope=scope,
             request_ids=RequestIds(random.Random()),
             metrics=self._metrics,
+            late_services={glue.TARGET_PREFIX: lambda: glue.Glue(node.catalog)},
             rest_services=[LambdaService(load_model(), [functions, mappings, InvokeOperations(node.functions)])],
-            prefix_routes={**functions.prefix_routes, urls.PATH: urls.by_path},
+            prefix_routes={f"{FLUSH_PATH}/": self._flush, **functions.prefix_routes, urls.PATH: urls.by_path},
             host_route=urls.by_host,
         )
         return self._gateway_made
@@ -152,7 +167,7 @@ class Server:
         try:
             await asyncio.gather(self._http.drain(drain_ms), self.node.mappings.stop(finish_ms=drain_ms))
         finally:
-            await self.node.close(finish_ms=0)
+            await self.node.close(finish_ms=drain_ms)
 
     # -- routes ------------------------------------------------------------------------------------------------------
 
@@ -161,9 +176,10 @@ class Server:
         health: dict[str, Any] = {
             "status": "ok",
             "version": __version__,
-            "streams": len(self.node.streams.all()),
+            "streams": len(self._streams()),
             "functions": len(self.node.functions.registry.all()),
             "mappings": len(self.node.mappings.registry.all()),
+            "delivery_streams": len(self.node.deliveries.registry.all()),
             "durability": durability,
         }
         if durability == "interval":
@@ -171,10 +187,25 @@ class Server:
         return Response(200, msgspec.json.encode(health), b"application/json")
 
     async def _metrics_text(self, request: Request) -> Response:
-        for stream in self.node.streams.all():
+        for stream in self._streams():
             self._incoming.set(stream.records_put, stream.state.name)
         self.node.functions.invocations.measure()
+        self.node.deliveries.measure()
         return Response(200, self._metrics.text().encode(), b"text/plain; version=0.0.4")
+
+    def _streams(self) -> list[Stream]:
+        """Those that users know of: not the logs behind direct puts."""
+        return [
+            stream
+            for stream in self.node.streams.all()
+            if not is_private(Scope(stream.state.account, stream.state.region))
+        ]
+
+    async def _flush(self, request: Request) -> Response:
+        """For tests and impatient people: delivers what buffers hold, of one delivery stream or of all."""
+        name = request.path.removeprefix(FLUSH_PATH).strip("/")
+        await self.node.deliveries.flush_named(unquote(name) or None)
+        return Response(200, b"{}", b"application/json")
 
     async def _reset(self, request: Request) -> Response:
         await self.node.reset()

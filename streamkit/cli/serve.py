@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import resource
 import signal
 import ssl
@@ -57,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--functions", choices=ENVIRONMENTS, help="what runs functions: own processes, or AWS's client (default: fork)")
     add("--isolation", choices=ISOLATIONS, help="what else is put around environments of kind ric (default: none)")
     add("--cgroup", type=Path, metavar="DIR", help="delegated cgroup v2 directory that bounds the memory of kind ric")
+    add("--s3-endpoint", metavar="URL", help="where buckets are: an S3 server, or aws (default: folders below --data)")
+    add("--s3-access-key", metavar="KEY:SECRET", help="for --s3-endpoint (default: AWS_ACCESS_KEY_ID and its secret)")
     add("--log-level", choices=LOG_LEVELS, help="(default: info)")
 
 
@@ -113,6 +116,7 @@ def _server_arguments(options: argparse.Namespace, config: Config) -> dict[str, 
         "functions": value("functions", options.functions, one_of(*ENVIRONMENTS), "fork"),
         "cgroup": value("cgroup", options.cgroup, Path, None),
         "isolation": value("isolation", options.isolation, one_of(*ISOLATIONS), "none"),
+        "object_store": _object_store(options, config),
         "allow_reset": value("allow_reset", options.allow_reset, boolean, False),
     }
 
@@ -122,6 +126,28 @@ def _keys(text: str, auth: str) -> dict[str, str]:
     if auth == "verified" and not (key and secret):
         raise UsageError("--auth verified needs --access-key KEY:SECRET (or STREAMKIT_ACCESS_KEY)")
     return {key: secret} if key else {}
+
+
+def _object_store(options: argparse.Namespace, config: Config) -> dict[str, str]:
+    """Only where it is asked for: a server that finds somebody's AWS keys by chance must not use them."""
+    endpoint = config.value("s3_endpoint", options.s3_endpoint, str, "")
+    if not endpoint:
+        return {}
+    given = config.value("s3_access_key", options.s3_access_key, str, "")
+    key, _, secret = given.partition(":")
+    environment = os.environ
+    settings = {
+        "endpoint": "" if endpoint == "aws" else endpoint,
+        "region": config.value("region", options.region, str, "us-east-1"),
+        "access_key_id": key or environment.get("AWS_ACCESS_KEY_ID", ""),
+        "secret_access_key": secret or environment.get("AWS_SECRET_ACCESS_KEY", ""),
+        "session_token": "" if key else environment.get("AWS_SESSION_TOKEN", ""),
+    }
+    if not (settings["access_key_id"] and settings["secret_access_key"]):
+        raise UsageError(
+            "--s3-endpoint needs keys: --s3-access-key KEY:SECRET, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return {name: value for name, value in settings.items() if value}
 
 
 def _tls_context(options: argparse.Namespace, config: Config) -> ssl.SSLContext | None:

@@ -66,7 +66,8 @@ class Refused(NamedTuple):
 class DeliveryFailed(StreamkitError):
     """A try failed. It may have been delivered all the same, in part or in whole.
 
-    `is_final`: another try cannot go better. Otherwise it is tried again, as long as the plan says.
+    `is_final`: another try cannot go better. Otherwise it is tried again, as long as the plan says. `delivered`: rows
+    of the sealed file that are known to be there, when it has to be given up.
     """
 
     code = "DeliveryFailed"
@@ -76,6 +77,7 @@ class DeliveryFailed(StreamkitError):
         super().__init__(message)
         self.error_code = error_code
         self.is_final = is_final
+        self.delivered: Sequence[range] = ()
 
 
 class Destination(Protocol):
@@ -106,7 +108,8 @@ class Surroundings:
     """What destinations may need of the process they are in.
 
     `buckets` is where buckets are folders, when there is no object store; `object_store` its settings where there is
-    one: endpoint, region, access_key_id, secret_access_key, as far as they are given. `secret` looks up a secret.
+    one: endpoint, region, access_key_id, secret_access_key, as far as they are given. `settings` has `data`, the data
+    directory.
     """
 
     clock: Clock

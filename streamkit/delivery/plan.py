@@ -27,12 +27,14 @@ class Buffering:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Prefixes as they were given, with their expressions. `extension` None: that of the format."""
+    """Prefixes as they were given, with their expressions. `extension` None: that of the format. `is_key`: the prefix is
+    all of a name but for what makes it unique (channels)."""
 
     prefix: str = ""
     error_prefix: str = ""
     time_zone: str = "UTC"
     extension: str | None = None
+    is_key: bool = False
 
 
 # -- formats: what an object is ---------------------------------------------------------------------------------------
@@ -161,7 +163,15 @@ class AppendDelimiter:
     delimiter: bytes = b"\n"
 
 
-Processor = Deaggregation | Decompression | Transform | MetadataExtraction | AppendDelimiter
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Of channels: records that are not what they were said to be go to the error output. The others stay as they are,
+    KPL aggregates too."""
+
+    kind: Literal["JSON", "STRING", "BYTE_ARRAY"]
+
+
+Processor = Validation | Deaggregation | Decompression | Transform | MetadataExtraction | AppendDelimiter
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------

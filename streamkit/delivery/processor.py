@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from streamkit.delivery.rows import Failed, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs what blocks or computes for long; the engine's does it on a thread."""
+
+    def __call__(self, work: Callable[[], T]) -> Awaitable[T]: ...
 
 
 class Processed(NamedTuple):
@@ -34,10 +43,12 @@ class BadRow(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """`batch` has the good records, in order, with the schema's columns."""
+    """`batch` has the good records, in order, with the schema's columns: a row for each, but for records with several
+    JSON documents, which AWS takes; `several` has the row of each such record and how many rows of `batch` it is."""
 
     batch: pa.RecordBatch
     bad: Sequence[BadRow]
+    several: Sequence[tuple[int, int]] = ()
 
 
 class Converter(Protocol):

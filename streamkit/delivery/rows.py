@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamkit.model import sequence
 from streamkit.model.batch import RecordBatch
@@ -32,7 +33,8 @@ class Rows:
     `data` (binary), `arrived_ms` (int64, epoch milliseconds), `shard` (int32), `offset` (int64, in its shard), `sub`
     (int32: which of the records that were one record in the stream; 0 in one that was not split). Rows of one shard are
     in order. `created_s` has each shard's creation second, which sequence numbers are made of. `keys` are partition
-    keys by where they come from (`partitionKeyFromQuery:day`): string columns without nulls.
+    keys by where they come from (`partitionKeyFromQuery:day`): string columns without nulls. `raw` is the data as it
+    came, where error documents show that instead: before decompression.
     """
 
     data: pa.BinaryArray
@@ -43,6 +45,7 @@ class Rows:
     created_s: Mapping[int, int]
     partition_key: pa.BinaryArray | None = None
     keys: Mapping[str, pa.StringArray] = field(default_factory=dict)
+    raw: pa.BinaryArray | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -60,19 +63,14 @@ class Rows:
     @classmethod
     def of(cls, batches: Sequence[RecordBatch]) -> Rows:
         """The records of some batches, of any shards, as they are; the data is copied once where there are several."""
-        tables = [batch.to_arrow() for batch in batches]
-        shards = pa.array([batch.shard_index for batch in batches], pa.int32())
-        counts = [len(batch) for batch in batches]
-        which = pa.array([place for place, count in enumerate(counts) for _ in range(count)], pa.int32())
-        count = sum(counts)
         return cls(
-            _joined([table.column("data") for table in tables], pa.binary()),
-            _joined([table.column("arrived_at").cast(pa.int64()) for table in tables], pa.int64()),
-            shards.take(which),
-            _joined([table.column("offset") for table in tables], pa.int64()),
-            pa.array(memoryview(bytes(4 * count)).cast("i"), pa.int32()) if count else pa.array([], pa.int32()),
+            _joined([_binary(batch, batch.data_offsets, batch.data) for batch in batches], pa.binary()),
+            _joined([_arrivals(batch) for batch in batches], pa.int64()),
+            _joined([pa.repeat(pa.scalar(batch.shard_index, pa.int32()), len(batch)) for batch in batches], pa.int32()),
+            _joined([_offsets(batch) for batch in batches], pa.int64()),
+            pa.repeat(pa.scalar(0, pa.int32()), sum(map(len, batches))),
             {batch.shard_index: batch.shard_created_s for batch in batches},
-            _joined([table.column("partition_key").cast(pa.binary()) for table in tables], pa.binary()),
+            _joined([_binary(batch, batch.key_offsets, batch.keys) for batch in batches], pa.binary()),
         )
 
     def take(self, indices: Any) -> Rows:
@@ -107,7 +105,8 @@ class Rows:
 
     def to_batch(self) -> pa.RecordBatch:
         """With the schema IPC_SCHEMA; `keys` are not part of it."""
-        created = pa.array([self.created_s[shard] for shard in self.shard.to_pylist()], pa.int64())
+        shards = pa.array(list(self.created_s), pa.int32())
+        created = pa.array(list(self.created_s.values()), pa.int64()).take(pc.index_in(self.shard, shards))
         keys = self.partition_key if self.partition_key is not None else pa.nulls(len(self), pa.binary())
         columns = [self.data, self.arrived_ms, self.shard, created, self.offset, self.sub, keys]
         return pa.RecordBatch.from_arrays(columns, schema=IPC_SCHEMA)
@@ -116,7 +115,9 @@ class Rows:
     def from_batch(cls, batch: pa.RecordBatch) -> Rows:
         """What `to_batch` gave."""
         data, arrived, shard, created, offset, sub, keys = batch.columns
-        created_s = dict(zip(shard.to_pylist(), created.to_pylist(), strict=True))
+        shards = pc.unique(shard)
+        firsts = created.take(pc.index_in(shards, shard))
+        created_s = dict(zip(shards.to_pylist(), firsts.to_pylist(), strict=True))
         return cls(data, arrived, shard, offset, sub, created_s, keys if not keys.null_count else None)
 
     def _each(self, change: Any) -> Rows:
@@ -129,6 +130,7 @@ class Rows:
             self.created_s,
             None if self.partition_key is None else change(self.partition_key),
             {name: change(column) for name, column in self.keys.items()},
+            None if self.raw is None else change(self.raw),
         )
 
 
@@ -143,6 +145,25 @@ class Failed:
     errors: Sequence[tuple[str, str]]
     attempts: int = 1
     members: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _binary(batch: RecordBatch, offsets: memoryview, values: memoryview) -> pa.BinaryArray:
+    """A column of the batch, over the log's own bytes."""
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    return pa.Array.from_buffers(pa.binary(), batch.stop, buffers).slice(batch.start)
+
+
+def _arrivals(batch: RecordBatch) -> pa.Int64Array:
+    if batch.arrivals_ms is None:
+        return pa.repeat(pa.scalar(batch.arrived_at_ms, pa.int64()), len(batch))
+    return pa.Array.from_buffers(pa.int64(), batch.stop, [None, pa.py_buffer(batch.arrivals_ms)]).slice(batch.start)
+
+
+def _offsets(batch: RecordBatch) -> pa.Int64Array:
+    if batch.offsets is not None:
+        return pa.Array.from_buffers(pa.int64(), batch.stop, [None, pa.py_buffer(batch.offsets)]).slice(batch.start)
+    ones = pa.repeat(pa.scalar(1, pa.int64()), len(batch))
+    return pc.cumulative_sum(ones, start=pa.scalar(batch.first_offset - 1, pa.int64()))
 
 
 def _joined(arrays: list[Any], kind: pa.DataType) -> Any:

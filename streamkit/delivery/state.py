@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from streamkit.delivery.destination import Range
+from streamkit.delivery.plan import TextCompression
 from streamkit.model.names import DeliveryStreamArn, Scope
 
 DeliveryType = Literal["DirectPut", "KinesisStreamAsSource", "MSKAsSource"]
@@ -22,8 +23,10 @@ DestinationKind = Literal[
     "HttpEndpoint",
     "Iceberg",
     "Streamkit",
+    "Channel",
 ]
-"""As AWS's members begin: `SplunkDestinationConfiguration`, `...Description`, `...Update`. `Streamkit` is ours."""
+"""As AWS's members begin: `SplunkDestinationConfiguration`, `...Description`, `...Update`. `Streamkit` is ours; the
+document of a `Channel` has the members of the Kinesis API's ChannelDescription."""
 
 
 class Encryption(msgspec.Struct, frozen=True):
@@ -32,15 +35,18 @@ class Encryption(msgspec.Struct, frozen=True):
     status: Literal["ENABLED", "ENABLING", "DISABLED", "DISABLING"] = "DISABLED"
     key_type: str | None = None
     key_arn: str | None = None
+    pending_at_ms: int | None = None  # when ENABLING or DISABLING is over
+    calls_ms: list[int] = []  # of the last day: AWS counts them
 
 
 class KinesisSource(msgspec.Struct, frozen=True):
-    """`started_at_ms`: AWS reads what arrives after the delivery stream is made (`from_start` False). `positions`: by
-    shard index, where it began; shards that are not there are read from their first record."""
+    """`started_at_ms`: AWS reads what arrives after the delivery stream is made. `positions`: where that was, by shard
+    index; shards that are not there are read from their first record, and with `from_start` all of them."""
 
     stream_arn: str
     role_arn: str
     started_at_ms: int
+    from_start: bool = False
     incarnation: str = ""
     positions: dict[int, int] = {}
 
@@ -103,15 +109,28 @@ class BufferState(msgspec.Struct, frozen=True):
     pieces: list[SpoolPiece]
 
 
+class Target(msgspec.Struct, frozen=True):
+    """A `plan.DestinationSpec`, and how names are made for it."""
+
+    service: str
+    options: dict[str, Any]
+    prefix: str = ""
+    error_prefix: str = ""
+    time_zone: str = "UTC"
+    extension: str | None = None
+    is_key: bool = False
+    compression: TextCompression = "UNCOMPRESSED"
+
+
 class SealedState(msgspec.Struct, frozen=True):
     """An object that is on disk as file `number` and has to be delivered, whatever the delivery stream looks like now:
-    `target` is the specification of its destination, as it was."""
+    `target` is its destination as it was."""
 
     number: int
     id: str
     key: str
     role: Literal["main", "error", "backup", "manifest"]
-    target: dict[str, Any]
+    target: Target
     records_count: int
     data_bytes: int
     size_bytes: int
@@ -119,10 +138,8 @@ class SealedState(msgspec.Struct, frozen=True):
     arrived_at_ms: int
     sealed_at_ms: int
     partition: dict[str, str] = {}
-    attempts: int = 0
-    retry_ms: int | None = None
-    error_target: dict[str, Any] | None = None  # where it goes if it cannot be delivered
-    error_naming: dict[str, Any] | None = None
+    retry_ms: int | None = None  # from its sealing on; None: until it works
+    error_target: Target | None = None  # where it goes if it cannot be delivered
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -132,6 +149,8 @@ class Progress(msgspec.Struct, frozen=True):
     incarnation: str = ""  # of the source
     positions: dict[int, int] = {}
     ended: list[int] = []  # shards that were read to their end
-    next_number: int = 1
+    next_number: int = 1  # of sealed objects
+    next_spool: int = 1
     buffers: list[BufferState] = []
+    made_under: DeliveryState | None = None  # the delivery stream as it was when `buffers` were filled
     sealed: list[SealedState] = []

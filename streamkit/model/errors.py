@@ -12,6 +12,7 @@ StreamkitError
 │   ├── ValidationError              ValidationException
 │   ├── InvalidArgument              InvalidArgumentException
 │   ├── ResourceNotFound             ResourceNotFoundException
+│   │   └── EntityNotFound               EntityNotFoundException: Glue's word for it
 │   ├── ResourceInUse                ResourceInUseException
 │   ├── LimitExceeded                LimitExceededException
 │   ├── ExpiredIterator              ExpiredIteratorException
@@ -29,9 +30,14 @@ StreamkitError
 │   ├── ProvisionedNotFound          ProvisionedConcurrencyConfigNotFoundException
 │   ├── PolicyLengthExceeded         PolicyLengthExceededException
 │   ├── AccessDenied                 AccessDeniedException
+│   ├── AlreadyExists                AlreadyExistsException: Glue
+│   ├── InvalidInput                 InvalidInputException: Glue
+│   ├── ConcurrentModification       ConcurrentModificationException
+│   ├── NumberLimitExceeded          ResourceNumberLimitExceededException: Glue
 │   └── TooManyRequests              TooManyRequestsException, with the reason
 ├── ServerError                  ours or the machine's: HTTP 500 or 503
 │   ├── StorageUnavailable           the disk refused; nothing was acknowledged
+│   ├── ServiceUnavailable           ServiceUnavailableException: Firehose's word for too much, or for the disk
 │   └── DamagedLog                   bytes on disk are not what was written
 └── UsageError                   a setting or a call that cannot be right; raised before anything happens
     └── DataDirectoryInUse
@@ -179,6 +185,26 @@ class AccessDenied(RequestError):
     status = 403
 
 
+class EntityNotFound(ResourceNotFound):
+    code = "EntityNotFoundException"
+
+
+class AlreadyExists(RequestError):
+    code = "AlreadyExistsException"
+
+
+class InvalidInput(RequestError):
+    code = "InvalidInputException"
+
+
+class ConcurrentModification(RequestError):
+    code = "ConcurrentModificationException"
+
+
+class NumberLimitExceeded(RequestError):
+    code = "ResourceNumberLimitExceededException"
+
+
 class TooManyRequests(RequestError):
     """A function's or the account's concurrency is used up. `fields`: further members of the answer."""
 
@@ -201,6 +227,13 @@ class StorageUnavailable(ServerError):
     """
 
     code = "ServiceUnavailable"
+    status = 503
+
+
+class ServiceUnavailable(ServerError):
+    """A put was not taken, and can be repeated."""
+
+    code = "ServiceUnavailableException"
     status = 503
 
 

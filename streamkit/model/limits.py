@@ -195,3 +195,138 @@ STREAMED_BYTES_HELD_MAX: Final = 1 * MIB  # ours: of a streamed response, while 
 
 # -- deliveries of failure records -----------------------------------------------------------------------------------
 DELIVERY_TIMEOUT_MS: Final = 60_000  # ours: a destination that does not answer for so long is asked again later
+
+# -- deliveries ------------------------------------------------------------------------------------------------------
+DELIVERY_CHUNK_BYTES: Final = 4 * MIB  # ours: what is processed at a time
+DELIVERY_CHUNK_RECORDS_MAX: Final = 65_536  # ours
+DELIVERY_CHUNK_WAIT_MS: Final = 1_000  # ours: records that came are processed after so long, however few
+DELIVERY_CHUNKS_MAX: Final = 2  # ours: under way at a time, of a delivery stream
+DELIVERY_TRANSFORMS_MAX: Final = 4  # ours: the same, where a function is asked
+DELIVERY_HELD_BYTES_MIN: Final = 64 * MIB  # ours: what buffers may hold in memory, whatever their size is
+DELIVERY_STAGED_BYTES_MAX: Final = 1024 * MIB  # ours: sealed and not delivered; beyond it nothing more is read
+DELIVERY_STAGED_OBJECTS_MAX: Final = 2_000  # ours
+DELIVERY_UPLOADS_MAX: Final = 4  # ours: objects under way at a time to a destination
+DELIVERY_RETRY_MS_MIN: Final = 100  # ours: after a first failure; doubles each time
+DELIVERY_RETRY_MS_MAX: Final = 30_000  # ours
+DELIVERY_THREADS: Final = 4  # ours: of all delivery streams together
+ACTIVE_PARTITIONS_MAX: Final = 500  # AWS: of a delivery stream
+INFERRED_RECORDS_MAX: Final = 10_000  # ours: records from which the columns of a table are found
+SCHEMA_CHECK_MS: Final = 60_000  # ours: how often a table of a destination is asked for its columns
+
+# -- tables, and the lake's small files ------------------------------------------------------------------------------
+TABLE_COMMIT_TRIES_MAX: Final = 20  # ours: commits that another writer's came before
+TABLE_COMMIT_BACKOFF_MS_MIN: Final = 20  # ours: after the first of them; then twice as long each time,
+TABLE_COMMIT_BACKOFF_MS_MAX: Final = 2_000  # up to this
+TABLE_READ_ROWS_MAX: Final = 32_768  # ours: of a file, held at once
+TABLE_ROW_GROUP_BYTES: Final = 32 * MIB  # ours: in memory, of a row group where files are written again
+TABLE_PARTITION_FILES_OPEN_MAX: Final = 256  # ours: files of partitions written at once
+LAKE_LISTED_MAX: Final = 1_000_000  # ours: files looked at in a compaction
+LAKE_MERGED_FILES_MAX: Final = 1_000  # ours: that become one, and are open in a bucket's copy at once
+LAKE_LEASE_MS: Final = 900_000  # ours: how long one merge in a bucket may take
+
+# -- destinations that take records: HTTP endpoint, Splunk, OpenSearch ------------------------------------------------
+RECORDS_BATCH_BYTES: Final = 1 * MIB  # ours: of a sealed file of records, what is read at a time
+RECORDS_BATCH_RECORDS_MAX: Final = 16_384  # ours
+ENDPOINT_CONNECTIONS_MAX: Final = 8  # ours: of a destination, and its threads
+ENDPOINT_CONNECT_TIMEOUT_MS: Final = 10_000  # ours: to one address
+ENDPOINT_IDLE_MS_MAX: Final = 30_000  # ours: how long a connection is kept for the next request
+ENDPOINT_OBJECTS_REMEMBERED_MAX: Final = 64  # ours: of which a part was delivered and another has to be tried again
+HTTP_ENDPOINT_BODY_BYTES_MAX: Final = 64 * MIB  # AWS: before compression
+HTTP_ENDPOINT_RECORDS_MAX: Final = 10_000  # AWS: of a request
+HTTP_ENDPOINT_ANSWER_BYTES_MAX: Final = 1 * MIB  # AWS: with its headers
+HTTP_ENDPOINT_TIMEOUT_MS: Final = 180_000  # AWS
+HTTP_ENDPOINT_URL_CHARACTERS_MAX: Final = 1_000  # AWS
+HTTP_ENDPOINT_ACCESS_KEY_BYTES_MAX: Final = 4_096  # AWS
+HTTP_ENDPOINT_ATTRIBUTES_MAX: Final = 50  # AWS
+SPLUNK_BODY_BYTES_MAX: Final = 16 * MIB  # ours: AWS buffers up to 5 MB
+SPLUNK_ANSWER_BYTES_MAX: Final = 64 * KIB  # ours
+SPLUNK_REQUEST_TIMEOUT_MS: Final = 60_000  # ours
+SPLUNK_ACK_TIMEOUT_MS_MIN: Final = 180_000  # AWS
+SPLUNK_ACK_TIMEOUT_MS_MAX: Final = 600_000  # AWS
+SPLUNK_ACK_POLL_MS_MIN: Final = 250  # ours: doubles each time,
+SPLUNK_ACK_POLL_MS_MAX: Final = 10_000  # up to what Splunk's documentation advises
+OPENSEARCH_BODY_BYTES_MAX: Final = 10 * MIB  # AWS: of a request to the smaller instances of OpenSearch Service
+OPENSEARCH_RECORDS_MAX: Final = 5_000  # ours: so that answers stay small
+OPENSEARCH_ANSWER_BYTES_MAX: Final = 32 * MIB  # ours: 5,000 errors of 6 KiB each
+OPENSEARCH_TIMEOUT_MS: Final = 120_000  # ours: a bulk request waits a minute for a primary shard
+OPENSEARCH_TRIES_MAX: Final = 5  # ours: of documents the cluster is too busy for, within one call
+OPENSEARCH_RETRY_MS_MIN: Final = 100  # ours: doubles each time
+
+# -- objects of deliveries -------------------------------------------------------------------------------------------
+OBJECT_PREFIX_CHARACTERS_MAX: Final = 512  # AWS: evaluated
+OBJECT_KEY_BYTES_MAX: Final = 1_024  # AWS: of S3, in UTF-8
+TEXT_SLICE_BYTES_MAX: Final = 1 * MIB  # ours: what is compressed at a time
+SNAPPY_BLOCK_BYTES: Final = 32 * KIB  # snappy-java's, which AWS uses
+HADOOP_SNAPPY_BLOCK_BYTES: Final = 218_422  # Hadoop's: its buffer of 256 KiB has room for what does not compress
+ZIP_ENTRY_BYTES_MAX: Final = 2**32 - 2**20  # of the format, with room for the directory
+PARQUET_GROUP_BYTES_MAX: Final = 64 * MIB  # ours: columns held in memory until they are a row group
+PARQUET_GROUP_ROWS_MAX: Final = 1_048_576  # ours: what readers share out among their threads
+PARQUET_SAMPLE_VALUES: Final = 8_192  # ours: from which it is told whether the values of a column repeat
+
+# -- the data catalog ------------------------------------------------------------------------------------------------
+CATALOG_DATABASES_MAX: Final = 10_000  # AWS: of an account in a region
+CATALOG_TABLES_MAX: Final = 200_000  # AWS: of a database
+CATALOG_VERSIONS_MAX: Final = 100_000  # AWS: of a table, archived
+CATALOG_PARTITIONS_MAX: Final = 10_000_000  # AWS: of a table
+CATALOG_DOCUMENT_BYTES_MAX: Final = 2 * MIB  # ours: a database, a table or a partition as it is stored
+CATALOG_PAGE_BYTES_MAX: Final = 4 * MIB  # ours: of documents in an answer; the next page has the rest
+CATALOG_PAGE_MAX: Final = 100  # AWS: databases, tables, versions in an answer
+CATALOG_PARTITIONS_PAGE_MAX: Final = 1_000  # AWS
+CATALOG_LOOKED_AT_MAX: Final = 2_000  # ours: rows that one answer may leave out for what was asked
+CATALOG_SEARCH_TABLES_MAX: Final = 10_000  # AWS: SearchTables looks at no more
+PREDICATE_DEPTH_MAX: Final = 64  # ours: of parentheses in an expression on partitions
+
+# -- channels of the Kinesis API (AWS: "Delivery quotas and limits", "S3 output key template") -----------------------
+CHANNEL_FRESHNESS_S_MIN: Final = 300
+CHANNEL_FRESHNESS_S_MAX: Final = 900
+CHANNEL_KEY_CHARACTERS_MAX: Final = 986  # of an expanded template; the unique end that follows has 38
+CHANNEL_BUFFER_BYTES: Final = 128 * MIB  # ours: what one object holds at most, before compression; AWS tells none
+LIST_CHANNELS_MAX: Final = 100
+
+# -- the Firehose API (AWS: quotas and limits of the developer guide, the service model) ------------------------------
+FIREHOSE_RECORD_BYTES_MAX: Final = 1_000 * KIB  # before base64
+FIREHOSE_BATCH_RECORDS_MAX: Final = 500
+FIREHOSE_BATCH_BYTES_MAX: Final = 4 * MIB
+RECORD_ID_BEGINNINGS_MAX: Final = 1_024  # ours: delivery streams whose part of record ids is remembered
+DELIVERY_STREAMS_MAX: Final = 5_000  # per account and region
+DELIVERY_TAGS_MAX: Final = 50  # of a delivery stream, and in an answer
+LIST_DELIVERY_STREAMS_DEFAULT: Final = 10
+ENCRYPTION_CALLS_PER_DAY_MAX: Final = 25  # starts and stops together
+PROCESSORS_MAX: Final = 5
+TRANSFORM_RETRIES_MAX: Final = 300
+TRANSFORM_BUFFER_MIB_MIN: Final = 0.2
+TRANSFORM_BUFFER_MIB_MAX: Final = 3.0
+TRANSFORM_INTERVAL_S_MAX: Final = 900
+COLUMNAR_BUFFER_MIB_MIN: Final = 64  # where records are converted or partitioned
+DELIVERY_BUFFER_BYTES_MAX: Final = 1024 * MIB  # ours: of a destination that is given by a URL; AWS has 128 MiB
+DELIVERY_INTERVAL_MS_MAX: Final = 24 * HOUR_MS  # ours, of the same; AWS has 15 minutes
+
+# -- processors of deliveries ----------------------------------------------------------------------------------------
+SUB_RECORDS_MAX: Final = 500  # AWS: "Record deaggregation by JSON or by delimiter is capped at 500 per record"
+DECOMPRESSED_RECORD_BYTES_MAX: Final = 32 * MIB  # ours: CloudWatch Logs sends no more than 1 MiB compressed
+DECOMPRESSED_CHUNK_BYTES_MAX: Final = 512 * MIB  # ours: of the records that are decompressed together
+TRANSFORM_TIMEOUT_MS: Final = 300_000  # AWS: "a Lambda invocation time of up to 5 minutes"
+TRANSFORM_RETRY_MS_MIN: Final = 1_000  # ours: before the second invocation; doubles each time
+TRANSFORM_RETRY_MS_MAX: Final = 30_000  # ours
+TRANSFORM_BATCHES_MAX: Final = 4  # ours: invocations under way at a time for one chunk
+QUERY_CHARACTERS_MAX: Final = 5_120  # AWS: of a processor's parameter
+QUERY_DEPTH_MAX: Final = 64  # ours: parentheses and what else nests
+QUERY_CACHED_DATES_MAX: Final = 10_000  # ours: formatted days, hours or seconds that a query remembers
+JQ_RECORD_CPU_MS: Final = 500  # ours: for libjq to get the keys of one record
+JQ_MEMORY_BYTES_MAX: Final = 1024 * MIB  # ours: of the process that runs libjq, address space
+JQ_REPLY_BYTES_MAX: Final = 64 * KIB  # ours: the keys of one record, as JSON
+JQ_ENDED_MAX: Final = 8  # ours: processes that a chunk may use up; then its records fail unseen
+PARTITION_VALUE_BYTES_MAX: Final = 1_024  # AWS: an object key of S3 has no more
+
+# -- conversion of JSON to columns ------------------------------------------------------------------------------------
+HIVE_TYPE_CHARACTERS_MAX: Final = 131_072  # AWS: of a column's type in the Data Catalog
+HIVE_TYPE_DEPTH_MAX: Final = 32  # ours: arrays, maps and structs in one another
+HIVE_CHAR_MAX: Final = 255  # Hive
+HIVE_VARCHAR_MAX: Final = 65_535  # Hive
+DECIMAL_PRECISION_MAX: Final = 38  # Hive
+JSON_DEPTH_MAX: Final = 500  # ours: arrays and objects in one another
+CONVERSION_BLOCK_BYTES: Final = 8 * MIB  # ours: what is read at once; a record that is larger is read alone
+CONVERSION_READS_MAX: Final = 8  # ours: of one block; what is left then is read record by record
+CONVERSION_SAMPLE_RECORDS: Final = 64  # ours: from which it is told how a stream writes its values
+INFERRED_COLUMNS_MAX: Final = 1_000  # ours: of a table, and members of a struct
+INFERRED_NAME_CHARACTERS_MAX: Final = 255  # AWS: of a column

@@ -27,7 +27,8 @@ from streamkit.control import ControlFile
 from streamkit.functions.destinations import Delivery, RecordDestinations
 from streamkit.mappings.invoker import Buffer, Invoked
 from streamkit.mappings.registry import MappingRegistry
-from streamkit.mappings.service import MappingService, Sources
+from streamkit.mappings.service import MappingService
+from streamkit.sources.find import Sources
 from streamkit.mappings.state import MappingSettings, MappingState, ShardProgress
 from streamkit.mappings.store import MappingStore
 from streamkit.metrics import Registry

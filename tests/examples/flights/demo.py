@@ -3,8 +3,9 @@
 A producer puts three weeks of flights with boto3, as a user would; a consumer of the library keeps a leaderboard of
 the carriers at the same time; the server is killed with SIGKILL in the middle of it and started again on its directory.
 A Lambda function, fed by a mapping, tells another stream of each flight that left an hour late; one record is no flight
-at all, and has to end, alone, with the failure destination. At the end everything is read once more, with boto3 from
-TRIM_HORIZON, and held against what was sent.
+at all, and has to end, alone, with the failure destination. A delivery stream fills a lake with Parquet files, an hour
+of flights each, without those that were cancelled. At the end everything is read once more, with boto3 from
+TRIM_HORIZON, and held against what was sent; and the files are counted with DuckDB.
 
 Why nothing counts twice, although a retry may store a record twice and a restart may deliver one twice: the consumer
 commits the flights it has counted and the leaderboard in one transaction, before it checkpoints. What comes again is
@@ -25,7 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +39,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClient
 import streamkit
 from streamkit.model.errors import ServerUnreachable
 from streamkit.testing.server import ServerProcess
-from tests.examples.flights import late
+from tests.examples.flights import lake, late
 
 HERE: Final = Path(__file__).parent
 STREAM: Final = "flights"
@@ -265,6 +266,8 @@ class Evidence:
     counted: set[str]
     scores: Mapping[str, Score]
     function_faults: Sequence[str] = ()
+    lake: lake.Lake = field(default_factory=lake.Lake)
+    lake_faults: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -278,10 +281,13 @@ class Verdict:
     disordered: int = 0
     scores_agree: bool = False
     function_faults: Sequence[str] = ()
+    lake_faults: Sequence[str] = ()
 
     @property
     def is_good(self) -> bool:
-        wrong = self.lost or self.doubled or self.invented or self.disordered or self.function_faults
+        wrong = (
+            self.lost or self.doubled or self.invented or self.disordered or self.function_faults or self.lake_faults
+        )
         return not wrong and self.scores_agree
 
 
@@ -313,6 +319,7 @@ def judge(evidence: Evidence) -> Verdict:
         verdict.disordered += sum(a >= b for a, b in pairwise(numbers)) + sum(a > b for a, b in pairwise(first_seen))
     verdict.scores_agree = dict(evidence.scores) == scores_of(evidence.flights)
     verdict.function_faults = evidence.function_faults
+    verdict.lake_faults = evidence.lake_faults
     return verdict
 
 
@@ -381,7 +388,8 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
     try:
         await asyncio.to_thread(client(server.endpoint).create_stream, StreamName=STREAM, ShardCount=SHARDS)
         await asyncio.to_thread(late.make_function, partial(client, server.endpoint), STREAM)
-        story.tell(f"stream {STREAM!r} with {SHARDS} shards, and a Lambda function that a mapping feeds")
+        await asyncio.to_thread(lake.make_lake, partial(client, server.endpoint), STREAM)
+        story.tell(f"stream {STREAM!r} with {SHARDS} shards, a Lambda function that a mapping feeds, a delivery stream")
         story.tell("producer (boto3) and consumer (streamkit) start")
         producer = Producer(server.endpoint, flights)
         consumer = Consumer(server.endpoint, folder / "leaderboard.sqlite")
@@ -420,6 +428,12 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
             f"function done: {len(told.late):,} flights were an hour late, {again:,} of them told twice, for the "
             f"kill; given up: {len(told.failures)} record"
         )
+        await asyncio.to_thread(lake.flush, server.endpoint)
+        filled = await asyncio.to_thread(lake.read_lake, folder / "data")
+        story.tell(
+            f"lake filled: {filled.flights.total():,} flights in {filled.files_count:,} Parquet files of "
+            f"{filled.hours_count:,} hours; refused: {len(filled.refused)} record"
+        )
         board = Leaderboard(folder / "leaderboard.sqlite")
         stored = await asyncio.to_thread(read_again, server.endpoint)
         flights_stored = {
@@ -434,6 +448,8 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
             board.counted(),
             board.scores(),
             late.faults(told, wanted, poison),
+            filled,
+            lake.faults(filled, [each.data for records in stored.values() for each in records]),
         )
         board.close()
         return evidence
@@ -482,6 +498,13 @@ def print_proof(evidence: Evidence, verdict: Verdict) -> None:
         print("The function: " + "; ".join(verdict.function_faults))
     else:
         print("The function told of every flight that was late, and only its poison record ended with the failures.")
+    if verdict.lake_faults:
+        print("The lake: " + "; ".join(verdict.lake_faults))
+    else:
+        print(
+            "The lake has every flight that was not cancelled once for each time it is stored, says DuckDB; the error"
+        )
+        print("output has the record that is no flight; and there is nothing else.")
     print("proof: good" if verdict.is_good else "proof: FAILED")
 
 

@@ -40,7 +40,7 @@ def make_function(clients: Callable[[str], Any], stream: str) -> None:
         Runtime="python3.11",
         Handler="handler.tell_late",
         Role="arn:aws:iam::000000000000:role/demo",
-        Code={"ZipFile": _zip_of(Path(__file__).with_name("handler.py"))},
+        Code={"ZipFile": zip_of(Path(__file__).with_name("handler.py"))},
         Environment={"Variables": {"LATE_STREAM": LATE_STREAM}},
         MemorySize=256,
         Timeout=30,
@@ -91,7 +91,7 @@ def faults(told: Told, expected: Iterable[str], poison: Mapping[str, str]) -> li
     return found
 
 
-def _zip_of(path: Path) -> bytes:
+def zip_of(path: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(path, path.name)

@@ -1,0 +1,157 @@
+"""What was processed and is not sealed yet: a buffer for each output, error type and partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from streamkit.delivery.destination import Range
+from streamkit.delivery.plan import Buffering
+from streamkit.delivery.state import BufferState, SpoolPiece
+
+Role = Literal["main", "error", "backup"]
+
+
+class BufferKey(NamedTuple):
+    """What goes into one object. `schema` tells records of one table version from those of the next."""
+
+    role: Role
+    error_type: str = ""
+    partition: tuple[tuple[str, str], ...] = ()
+    schema: str = ""
+
+    def text(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> BufferKey:
+        return msgspec.json.decode(text, type=cls)
+
+
+class Piece(NamedTuple):
+    """Some rows for one buffer, in order. `data_bytes` are the records' own, before conversion."""
+
+    key: BufferKey
+    batch: pa.RecordBatch
+    data_bytes: int
+    arrived_at_ms: int  # of the oldest
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Rows for one object: the first of them perhaps on disk, the others in memory."""
+
+    key: BufferKey
+    opened_at_ms: int
+    arrived_at_ms: int
+    records_count: int = 0
+    data_bytes: int = 0
+    held_bytes: int = 0  # of `batches`
+    ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    pieces: list[SpoolPiece] = field(default_factory=list)
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+
+    def add(self, piece: Piece, ranges: Iterable[Range]) -> None:
+        self.arrived_at_ms = min(self.arrived_at_ms, piece.arrived_at_ms)
+        self.records_count += piece.batch.num_rows
+        self.data_bytes += piece.data_bytes
+        self.held_bytes += piece.data_bytes
+        self.batches.append(piece.batch)
+        for shard, first, last in ranges:
+            known = self.ranges.get(shard)
+            self.ranges[shard] = (first, last) if known is None else (min(known[0], first), max(known[1], last))
+
+    def is_ripe(self, buffering: Buffering, now_ms: int) -> bool:
+        return self.data_bytes >= buffering.size_bytes or now_ms - self.opened_at_ms >= buffering.interval_ms
+
+    def ranges_list(self) -> list[Range]:
+        return [Range(shard, *bounds) for shard, bounds in sorted(self.ranges.items())]
+
+    def state(self, pieces: Sequence[SpoolPiece]) -> BufferState:
+        """As it is now, when `pieces` have all of its rows."""
+        return BufferState(
+            self.key.text(),
+            self.opened_at_ms,
+            self.arrived_at_ms,
+            self.records_count,
+            self.data_bytes,
+            self.ranges_list(),
+            list(pieces),
+        )
+
+    @classmethod
+    def of(cls, state: BufferState) -> Buffer:
+        return cls(
+            BufferKey.parse(state.key),
+            state.opened_at_ms,
+            state.arrived_at_ms,
+            state.records_count,
+            state.data_bytes,
+            0,
+            {each.shard: (each.first, each.last) for each in state.ranges},
+            list(state.pieces),
+        )
+
+
+class Buffers:
+    """All buffers of a delivery stream. Not ordered; a buffer is there from its first row until it is taken."""
+
+    def __init__(self, buffering: Mapping[Role, Buffering]) -> None:
+        self._buffering = buffering
+        self._buffers: dict[BufferKey, Buffer] = {}
+        self.held_bytes = 0  # in memory
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def __iter__(self) -> Iterator[Buffer]:
+        return iter(self._buffers.values())
+
+    def restore(self, states: Iterable[BufferState]) -> None:
+        for state in states:
+            buffer = Buffer.of(state)
+            self._buffers[buffer.key] = buffer
+
+    def add(self, piece: Piece, ranges: Iterable[Range], opened_at_ms: int) -> None:
+        """`opened_at_ms`: when its first record was read; counts where the piece opens a buffer."""
+        buffer = self._buffers.get(piece.key)
+        if buffer is None:
+            buffer = self._buffers[piece.key] = Buffer(piece.key, opened_at_ms, piece.arrived_at_ms)
+        buffer.add(piece, ranges)
+        self.held_bytes += piece.data_bytes
+
+    def room_bytes(self) -> int:
+        """How much more the fullest buffer of the main output takes until it is ripe."""
+        fullest = max((each.data_bytes for each in self._buffers.values() if each.key.role == "main"), default=0)
+        return self._buffering["main"].size_bytes - fullest
+
+    def ripe(self, now_ms: int, *, everything: bool = False) -> list[Buffer]:
+        """Those that are to be sealed now; they stay until `take`."""
+        return [
+            buffer
+            for buffer in self._buffers.values()
+            if everything or buffer.is_ripe(self._buffering[buffer.key.role], now_ms)
+        ]
+
+    def take(self, buffers: Iterable[Buffer]) -> None:
+        """Those leave: what comes next for their keys opens others."""
+        for buffer in buffers:
+            del self._buffers[buffer.key]
+            self.held_bytes -= buffer.held_bytes
+
+    def spooled(self, buffer: Buffer, batches_count: int, data_bytes: int, piece: SpoolPiece) -> None:
+        """The first `batches_count` batches in memory are on disk now, as `piece`."""
+        del buffer.batches[:batches_count]
+        buffer.held_bytes -= data_bytes
+        buffer.pieces.append(piece)
+        if self._buffers.get(buffer.key) is buffer:
+            self.held_bytes -= data_bytes
+
+    def due_at_ms(self) -> int | None:
+        """When the next buffer is ripe by its age; None where there is none."""
+        ages = (each.opened_at_ms + self._buffering[each.key.role].interval_ms for each in self._buffers.values())
+        return min(ages, default=None)

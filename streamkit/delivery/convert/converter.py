@@ -1,0 +1,412 @@
+"""Converts chunks of records: strictly and quickly what is as expected, exactly and one by one what is not.
+
+Arrow's JSON reader is fast, and refuses whatever is not of the type it was told: a number that is text, a member that is
+there twice. So what it reads is right, if it is asked for the types that the records have (`reading`), and if it is kept
+from what it would overlook: that a record is not one object (it counts objects, and would skip what is null), members
+whose keys are written otherwise, `NaN`, and nesting without end. It gives up at the first record it refuses; then a
+regular expression (`patterns`) finds, at a fraction of the cost, the others that it would. All those are read by
+`exact`, which also says what is wrong with them, and rows are put in order again.
+
+One object per record, and no others: records begin with `{` and end with `}`, and stand on lines of their own. In JSON
+no string holds a line feed and no `}` is followed by `{`, so no object reaches from one record into the next. So if
+there are as many objects as records, each record is one.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as arrow_json
+
+from streamkit.delivery.convert import patterns
+from streamkit.delivery.convert.columns import converted, kept
+from streamkit.delivery.convert.exact import Bad, Exact, coercion
+from streamkit.delivery.convert.reading import Pruned, Reading
+from streamkit.delivery.convert.shapes import Rules, StructOf, root_of_columns, root_of_schema, rules_of
+from streamkit.delivery.plan import Conversion
+from streamkit.delivery.processor import BadRow, Converted
+from streamkit.model.limits import (
+    CONVERSION_BLOCK_BYTES,
+    CONVERSION_READS_MAX,
+    CONVERSION_SAMPLE_RECORDS,
+    JSON_DEPTH_MAX,
+)
+
+_SPACE: Final = " \t\n\r"
+_IN_ROW: Final = re.compile(r" in row (\d+)$")
+_MANY: Final = 20  # a part of so much of the records is odd: perhaps the stream has changed
+
+
+def make_converter(columns: Sequence[tuple[str, str]], conversion: Conversion) -> TableConverter:
+    """For columns with Hive's types; the batches have the types of `hive_types.to_arrow`. Raises InvalidArgument for
+    types and timestamp formats that there are not."""
+    rules = rules_of(conversion)
+    root = root_of_columns(columns, conversion, rules)
+    return TableConverter(root, rules, pa.schema(list(root.type)))
+
+
+def make_converter_for(schema: pa.Schema, conversion: Conversion) -> TableConverter:
+    """For the table of a destination: the batches have its schema. A record without a value that a field requires is
+    bad. Raises InvalidArgument for types that JSON is not converted to."""
+    rules = rules_of(conversion)
+    return TableConverter(root_of_schema(schema, conversion, rules), rules, schema)
+
+
+class TableConverter:
+    """A `processor.Converter`. Any number of chunks may follow each other; what they have in common makes it faster."""
+
+    def __init__(self, root: StructOf, rules: Rules, schema: pa.Schema) -> None:
+        self._root = root
+        self._schema = schema
+        self._exact = Exact(root, rules)
+        self._quick = _Quick(root, rules)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def convert(self, data: pa.BinaryArray) -> Converted:
+        batches: list[pa.RecordBatch] = []
+        bad: list[BadRow] = []
+        several: list[tuple[int, int]] = []
+        for start, stop in pairwise(_bounds(data)):
+            part = self._block(data.slice(start, stop - start))
+            batches.append(part.batch)
+            bad += [BadRow(start + row, code, message) for row, code, message in part.bad]
+            several += [(start + row, count) for row, count in part.several]
+        return Converted(_one(batches, self._schema), bad, several)
+
+    def _block(self, data: pa.BinaryArray) -> Converted:
+        columns, rows, odd = self._quick.read(data)
+        found: list[dict[str, Any]] = []
+        found_rows: list[int] = []
+        bad: list[BadRow] = []
+        several: list[tuple[int, int]] = []
+        for row, record in zip(odd, data.take(pa.array(odd, pa.int64())).to_pylist(), strict=True):
+            try:
+                made = self._exact.rows(record)
+            except Bad as error:
+                bad.append(BadRow(row, error.code, error.message))
+                continue
+            found += made
+            found_rows += [row] * len(made)
+            if len(made) > 1:
+                several.append((row, len(made)))
+        if found:
+            columns = self._together(columns, rows, found, found_rows)
+        return Converted(self._batch(columns), bad, several)
+
+    def _together(
+        self, columns: list[pa.Array], rows: pa.Array, found: list[dict[str, Any]], found_rows: list[int]
+    ) -> list[pa.Array]:
+        """In the order of the records."""
+        order = pc.array_sort_indices(pa.concat_arrays([rows, pa.array(found_rows, pa.int64())]))
+        together = []
+        for member, column in zip(self._root.members, columns, strict=True):
+            more = pa.array([each[member.name] for each in found], member.shape.type)
+            together.append(pa.concat_arrays([column, more]).take(order))
+        return together
+
+    def _batch(self, columns: list[pa.Array]) -> pa.RecordBatch:
+        made = []
+        for field, column in zip(self._schema, columns, strict=True):
+            # Only the order of bits differs: ranges were checked against the schema's type; nanoseconds are cut.
+            made.append(column if column.type == field.type else column.cast(field.type, safe=False))
+        return pa.RecordBatch.from_arrays(made, schema=self._schema)
+
+
+def _one(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    if not batches:
+        return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    return pa.concat_batches(batches)
+
+
+def _bounds(data: pa.BinaryArray) -> list[int]:
+    """Where blocks begin and end."""
+    count = len(data)
+    if not count:
+        return [0]
+    offsets = memoryview(data.buffers()[1]).cast("i")[data.offset : data.offset + count + 1]
+    bounds = [0]
+    while bounds[-1] < count:
+        start = bounds[-1]
+        stop = bisect_right(offsets, offsets[start] + CONVERSION_BLOCK_BYTES, start + 1) - 1
+        bounds.append(max(stop, start + 1))
+    return bounds
+
+
+# -- quickly ----------------------------------------------------------------------------------------------------------
+
+
+class _Refused(Exception):
+    """The strict reader gave up. `row`: at which record, where it tells."""
+
+    def __init__(self, row: int | None, is_unknown_member: bool) -> None:
+        super().__init__()
+        self.row = row
+        self.is_unknown_member = is_unknown_member
+
+
+class _Quickly(NamedTuple):
+    """Columns of the table, for the records at `rows` (int64, ascending), and the others' places, ascending."""
+
+    columns: list[pa.Array]
+    rows: pa.Int64Array
+    odd: list[int]
+
+
+class _Candidates(NamedTuple):
+    """Records that may be read strictly, and their places."""
+
+    text: pa.StringArray
+    rows: pa.Int64Array
+
+    def filter(self, mask: pa.BooleanArray) -> _Candidates:
+        return _Candidates(self.text.filter(mask), self.rows.filter(mask))
+
+
+class _Quick:
+    def __init__(self, root: StructOf, rules: Rules) -> None:
+        self._root = root
+        self._rules = rules
+        self._reading = Reading(root, rules)
+        self._coercions: dict[int, Callable[[Any], Any]] = {}
+        self._has_learned = False
+        self._arrange()
+
+    def read(self, data: pa.BinaryArray) -> _Quickly:
+        if not self._has_learned and len(data):
+            self._has_learned = True
+            self._learn(data)
+        count = len(data)
+        candidates = _plain_objects(data)
+        columns: list[pa.Array] | None = None
+        if self._reading.strict:
+            left = self._unsuspicious(candidates)
+            columns, left = self._strictly(left, data)
+        if columns is None:
+            return _Quickly([pa.array([], each.shape.type) for each in self._root.members], _range(0), list(range(count)))
+        columns, left = self._with_others(columns, left)
+        if len(left.rows) == count:
+            return _Quickly(columns, left.rows, [])
+        return _Quickly(columns, left.rows, _missing(left.rows, count))
+
+    def _learn(self, data: pa.BinaryArray) -> bool:
+        step = max(1, len(data) // CONVERSION_SAMPLE_RECORDS)
+        sample = data.take(pa.array(range(0, len(data), step), pa.int64()))
+        changed = self._reading.learn(sample.to_pylist())
+        self._arrange()
+        return changed
+
+    def _arrange(self) -> None:
+        reading, rules = self._reading, self._rules
+        self._whole = patterns.whole(reading.schema, is_open=self._is_open)
+        self._misfits = patterns.misfits(reading.schema) if self._is_open else None
+        spellings = {key: reading.spelling(key) for key in _keys(self._root)}
+        self._suspicion = patterns.suspicion(spellings, ignores_case=rules.ignores_case, dots=rules.dots_to_underscores)
+        keys = [reading.spelling(self._root.members[place].key) for place in reading.exact]
+        self._pruned = Pruned(list(dict.fromkeys(keys)))
+        self._pruned_keys = keys
+
+    @property
+    def _is_open(self) -> bool:
+        """Columns that are read value by value are members that the strict reader does not know."""
+        return self._reading.is_open or bool(self._reading.exact)
+
+    # -- strictly ------------------------------------------------------------------------------------------------------
+
+    def _unsuspicious(self, candidates: _Candidates) -> _Candidates:
+        """An open reader ignores what it does not know: without those in which that could be something. One that is not
+        open refuses it."""
+        if not self._is_open or not len(candidates.rows):
+            return candidates
+        text = candidates.text
+        odd = pc.match_substring_regex(text, self._suspicion)
+        if self._rules.keys_vary and _has_backslash(text):
+            odd = pc.or_(odd, pc.match_substring_regex(text, patterns.ESCAPED_KEY))
+        # An array takes two bytes: only records that are long enough can nest too deep.
+        long = pc.greater(pc.binary_length(text), 2 * JSON_DEPTH_MAX)
+        if pc.any(long).as_py():
+            records = text.filter(long).cast(pa.binary()).to_pylist()
+            deep = [record.count(b"[") + record.count(b"{") > JSON_DEPTH_MAX for record in records]
+            if any(deep):
+                odd = pc.or_(odd, pc.replace_with_mask(long, long, pa.array(deep)))
+        return candidates.filter(pc.invert(odd)) if pc.any(odd).as_py() else candidates
+
+    def _strictly(self, left: _Candidates, data: pa.BinaryArray) -> tuple[list[pa.Array] | None, _Candidates]:
+        """The strict columns of the records that are left in the end; None where it is not worth another try."""
+        begun_with = left
+        is_sifted = has_learned = False
+        for _ in range(CONVERSION_READS_MAX):
+            if not len(left.rows):
+                return None, left
+            try:
+                return self._table(left), left
+            except _Refused as refused:
+                pass_on = refused
+            if pass_on.is_unknown_member and not self._is_open:
+                self._reading.is_open = True
+                self._arrange()
+                left = self._unsuspicious(left)
+            elif not is_sifted:
+                is_sifted = True
+                sifted = self._sifted(left, pass_on.row or 0)
+                if not has_learned and (len(left.rows) - len(sifted.rows)) * _MANY > len(left.rows):
+                    has_learned = True
+                    if self._learn(data):
+                        is_sifted, sifted = False, self._unsuspicious(begun_with)
+                        if not self._reading.strict:
+                            return None, left
+                left = sifted
+            elif pass_on.row is not None and pass_on.row < len(left.rows):
+                left = left.filter(kept(len(left.rows), [pass_on.row]))
+            else:
+                return None, left
+        return None, left
+
+    def _sifted(self, left: _Candidates, first: int) -> _Candidates:
+        """Without those that the strict reader would refuse; it refused none before `first`."""
+        # In bytes: UTF-8 would make the expression's states many more.
+        records = left.text[first:].cast(pa.binary())
+        good = pc.match_substring_regex(records, self._whole)
+        if self._misfits is not None:
+            good = pc.and_not(good, pc.match_substring_regex(records, self._misfits))
+        return left.filter(pa.concat_arrays([pa.repeat(True, len(left.text) - len(records)), good]))
+
+    def _table(self, left: _Candidates) -> list[pa.Array]:
+        """Raises _Refused."""
+        lines = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(left.text)], pa.int32()), left.text), "\n")
+        buffer = lines[0].as_buffer()
+        try:
+            table = arrow_json.read_json(
+                pa.BufferReader(buffer),
+                read_options=arrow_json.ReadOptions(use_threads=False, block_size=buffer.size + 1),
+                parse_options=arrow_json.ParseOptions(
+                    explicit_schema=self._reading.schema,
+                    unexpected_field_behavior="ignore" if self._is_open else "error",
+                ),
+            )
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            found = _IN_ROW.search(str(error))
+            raise _Refused(int(found[1]) if found else None, "unexpected field" in str(error)) from None
+        if table.num_rows != len(left.rows):
+            raise _Refused(None, is_unknown_member=False)
+        return [_chunk(column) for column in table.columns]
+
+    # -- the other columns, and what does not fit -------------------------------------------------------------------------
+
+    def _with_others(self, strict: list[pa.Array], left: _Candidates) -> tuple[list[pa.Array], _Candidates]:
+        columns: list[pa.Array] = [None] * len(self._root.members)
+        wrong: set[int] = set()
+        for place, array in zip(self._reading.strict, strict, strict=True):
+            columns[place], bad = converted(self._root.members[place].shape, array, self._rules)
+            wrong.update(bad)
+        for place, (array, bad) in zip(self._reading.exact, self._value_by_value(left), strict=True):
+            columns[place] = array
+            wrong.update(bad)
+        for place, member in enumerate(self._root.members):
+            if member.is_required and columns[place].null_count:
+                wrong.update(pc.indices_nonzero(pc.is_null(columns[place])).to_pylist())
+        if wrong:
+            mask = kept(len(left.rows), wrong)
+            return [column.filter(mask) for column in columns], left.filter(mask)
+        return columns, left
+
+    def _value_by_value(self, left: _Candidates) -> Iterator[tuple[pa.Array, list[int]]]:
+        if not self._reading.exact:
+            return
+        unique = list(dict.fromkeys(self._pruned_keys))
+        values: list[list[Any]] = [[] for _ in unique]
+        broken: list[int] = []
+        for row, record in enumerate(left.text.cast(pa.binary()).to_pylist()):
+            try:
+                found: Iterator[Any] = self._pruned.values(record)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                broken.append(row)
+                found = iter([None] * len(unique))
+            for place, value in enumerate(found):
+                values[place].append(value)
+        for place, key in zip(self._reading.exact, self._pruned_keys, strict=True):
+            shape = self._root.members[place].shape
+            coerce = self._coercions.setdefault(place, coercion(shape, self._rules))
+            made: list[Any] = []
+            wrong = list(broken)
+            for row, value in enumerate(values[unique.index(key)]):
+                try:
+                    made.append(None if value is None else coerce(value))
+                except (Bad, RecursionError):
+                    made.append(None)
+                    wrong.append(row)
+            yield pa.array(made, shape.type), wrong
+
+
+def _keys(shape: StructOf) -> set[str]:
+    """Of the columns, and of the members of structs in them."""
+    found: set[str] = set()
+    pending: list[Any] = [shape]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, StructOf):
+            found.update(member.key for member in each.members)
+            pending += [member.shape for member in each.members]
+        elif hasattr(each, "item"):
+            pending.append(each.item)
+    return found
+
+
+def _plain_objects(data: pa.BinaryArray) -> _Candidates:
+    """Records in UTF-8 that begin and end as objects do, without the space around them where not all are without."""
+    rows = _range(len(data))
+    try:
+        text = data.cast(pa.string())
+    except pa.ArrowInvalid:
+        mask = pa.array([_is_utf8(record) for record in data.to_pylist()], pa.bool_())
+        text, rows = data.filter(mask).cast(pa.string()), rows.filter(mask)
+    opened = pc.starts_with(text, "{")
+    good = pc.and_(opened, pc.or_(pc.ends_with(text, "}"), pc.ends_with(text, "}\n")))
+    if pc.all(good, min_count=0).as_py():
+        return _Candidates(text, rows)
+    text = pc.utf8_trim(text, _SPACE)
+    good = pc.and_(pc.starts_with(text, "{"), pc.ends_with(text, "}"))
+    return _Candidates(text, rows).filter(good)
+
+
+def _is_utf8(record: bytes) -> bool:
+    try:
+        record.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _range(count: int) -> pa.Int64Array:
+    if not count:
+        return pa.array([], pa.int64())
+    return pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count), start=pa.scalar(-1, pa.int64()))
+
+
+def _has_backslash(text: pa.StringArray) -> bool:
+    """Anywhere in the records. A look at all their bytes at once is a hundred times faster than one at each record."""
+    bounds = memoryview(text.buffers()[1]).cast("i")
+    data = text.buffers()[2]
+    start, stop = bounds[text.offset], bounds[text.offset + len(text)]
+    return data is not None and b"\\" in memoryview(data)[start:stop].tobytes()
+
+
+def _missing(rows: pa.Int64Array, count: int) -> list[int]:
+    there = kept(count, rows.to_pylist())
+    found: list[int] = pc.indices_nonzero(there).to_pylist()
+    return found

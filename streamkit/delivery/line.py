@@ -1,0 +1,325 @@
+"""What a chunk of records goes through: processors, partitions, conversion; out come pieces for buffers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, NamedTuple, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from streamkit.clock import Clock
+from streamkit.delivery.buffers import BufferKey, Piece
+from streamkit.delivery.convert import infer_columns, make_converter, make_converter_for
+from streamkit.delivery.error_documents import documents
+from streamkit.delivery.partition import ACTIVE_PARTITIONS_EXCEEDED, partitions
+from streamkit.delivery.plan import (
+    CatalogTable,
+    Conversion,
+    DeliveryPlan,
+    FromDestination,
+    InlineColumns,
+    OrcFormat,
+    ParquetFormat,
+    RecordsFormat,
+)
+from streamkit.delivery.processor import Converter, Offload, Partition, Step
+from streamkit.delivery.rows import Failed, Rows
+from streamkit.log import DELIVERY_STREAM
+from streamkit.model.batch import RecordBatch
+from streamkit.model.limits import ACTIVE_PARTITIONS_MAX, INFERRED_RECORDS_MAX, SCHEMA_CHECK_MS
+
+_log = logging.getLogger(__name__)
+
+Columns = tuple[tuple[str, str], ...]
+PartitionKey = tuple[tuple[str, str], ...]
+
+CONVERSION_FAILED: Final = "format-conversion-failed"
+
+
+class Schemas(Protocol):
+    """Where conversions find the columns of tables. Raises ResourceNotFound."""
+
+    def columns(self, table: CatalogTable) -> Columns: ...
+
+    def keep(self, name: str, columns: Columns) -> CatalogTable:
+        """Remembers what was inferred for a delivery stream; what was kept for it before stays."""
+        ...
+
+    def kept(self, name: str) -> CatalogTable | None: ...
+
+
+@dataclass(slots=True)
+class Output:
+    """What became of a chunk, in order. Counts are records."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    taken: int = 0
+    taken_bytes: int = 0
+    converted: int = 0
+    failed: dict[str, int] = field(default_factory=dict)  # by error type
+    admitted: set[PartitionKey] = field(default_factory=set)  # partitions that count as active until this is in buffers
+
+
+class _Shape(NamedTuple):
+    """How records are converted just now. `tag` tells one schema from another."""
+
+    make: Callable[[], Converter]
+    tag: str
+    members: Mapping[str, object]  # of error documents
+
+
+class Line:
+    """One plan at work. Chunks may be under way at the same time; each gives its output when it is through."""
+
+    def __init__(
+        self,
+        plan: DeliveryPlan,
+        steps: Sequence[Step],
+        *,
+        schemas: Schemas,
+        table_schema: Callable[[], Awaitable[pa.Schema | None]],
+        active: Callable[[], Collection[PartitionKey]],
+        clock: Clock,
+        offload: Offload,
+    ) -> None:
+        """`table_schema` is the destination's; `active` tells which partitions have a buffer now."""
+        self._plan = plan
+        self._steps = steps
+        self._schemas = schemas
+        self._table_schema = table_schema
+        self._active = active
+        self._clock = clock
+        self._offload = offload
+        self._converters: list[tuple[str, Converter]] = []  # idle ones, with their shape's tag
+        self._shape: _Shape | None = None
+        self._shaped_at_ms = 0
+        self._admitted: set[PartitionKey] = set()  # in chunks that are not in buffers yet
+
+    async def process(self, batches: Sequence[RecordBatch]) -> Output:
+        """Raises what processors and destinations raise; then nothing of the chunk counts, and it may come again."""
+        output = Output()
+        rows: Rows = await self._offload(lambda: Rows.of(batches))
+        output.taken, output.taken_bytes = len(rows), rows.data_bytes
+        backup = self._plan.backup
+        if backup is not None and backup.mode == "all" and len(rows):
+            output.pieces.append(_piece(BufferKey("backup"), rows, _text_batch(rows)))
+        await self._through(rows, output)
+        return output
+
+    async def process_alone(self, batches: Sequence[RecordBatch], why: BaseException) -> Output:
+        """For a chunk that cannot be processed for reasons that nobody foresaw: each record by itself, so that only
+        those that are the reason end in the error output."""
+        output = Output()
+        for batch in batches:
+            for place in range(len(batch)):
+                single = batch.slice(place, place + 1)
+                try:
+                    one = await self.process([single])
+                except Exception as error:
+                    one = Output(taken=1, taken_bytes=single.data_bytes)
+                    told = ("Streamkit.InternalFailure", repr(error))
+                    self._fail(Failed(Rows.of([single]), "processing-failed", [told]), one)
+                _add(output, one)
+        _log.warning("a chunk was processed record by record", extra={DELIVERY_STREAM: self._plan.name}, exc_info=why)
+        return output
+
+    def applied(self, output: Output) -> None:
+        """What was admitted for a chunk is in buffers now."""
+        self._admitted -= output.admitted
+
+    async def _through(self, rows: Rows, output: Output) -> None:
+        for step in self._steps:
+            if not len(rows):
+                return
+            rows, failed = await step.process(rows)
+            for each in failed:
+                self._fail(each, output)
+        if not len(rows):
+            return
+        parts: list[Partition] | None = None
+        if self._plan.is_partitioned:
+            parts = self._admit(rows, await self._offload(lambda: partitions(rows)), output)
+        shape = await self._current_shape(rows)
+        if shape is None:
+            output.pieces += await self._offload(lambda: list(self._as_they_are(rows, parts)))
+            return
+        converter = self._converter(shape)
+        pieces, failed_rows = await self._offload(lambda: self._converted(converter, shape, rows, parts))
+        self._converters.append((shape.tag, converter))  # one that failed is not used again
+        output.pieces += pieces
+        output.converted += sum(piece.batch.num_rows for piece in pieces)
+        if failed_rows is not None:
+            self._fail(failed_rows, output)
+
+    def _fail(self, failed: Failed, output: Output) -> None:
+        rows = failed.rows
+        lines = documents(failed, at_ms=self._clock.now_ms())
+        output.failed[failed.output_type] = output.failed.get(failed.output_type, 0) + len(rows)
+        output.pieces.append(
+            Piece(
+                BufferKey("error", failed.output_type),
+                pa.RecordBatch.from_arrays([lines], ["data"]),
+                rows.with_data(lines).data_bytes,
+                pc.min(rows.arrived_ms).as_py(),
+            )
+        )
+
+    # -- partitions --------------------------------------------------------------------------------------------------
+
+    def _admit(self, rows: Rows, parts: list[Partition], output: Output) -> list[Partition]:
+        """Those whose partition is active or can be; the records of others go to the error output."""
+        active = {*self._active(), *self._admitted}
+        admitted: list[Partition] = []
+        for part in parts:
+            key = tuple(part.values.items())
+            if key in active or len(active) < ACTIVE_PARTITIONS_MAX:
+                active.add(key)
+                self._admitted.add(key)
+                output.admitted.add(key)
+                admitted.append(part)
+            else:
+                over = rows.take(part.rows)
+                error_type, *told = ACTIVE_PARTITIONS_EXCEEDED
+                self._fail(Failed(over, error_type, [(told[0], told[1])] * len(over)), output)
+        return admitted
+
+    # -- shapes ------------------------------------------------------------------------------------------------------
+
+    async def _current_shape(self, rows: Rows) -> _Shape | None:
+        conversion = self._plan.conversion
+        if conversion is None:
+            return None
+        now_ms = self._clock.now_ms()
+        source = conversion.schema
+        if isinstance(source, FromDestination):
+            if self._shape is None or now_ms - self._shaped_at_ms >= SCHEMA_CHECK_MS:
+                schema = await self._table_schema()
+                if schema is not None:
+                    self._shape = _Shape(lambda: make_converter_for(schema, conversion), _tag(str(schema)), {})
+                    self._shaped_at_ms = now_ms
+                    return self._shape
+            else:
+                return self._shape
+        columns, members = await self._columns(conversion, rows)
+        tag = _tag(repr(columns))
+        if self._shape is None or self._shape.tag != tag:
+            self._shape = _Shape(lambda: make_converter(columns, conversion), tag, members)
+        return self._shape
+
+    async def _columns(self, conversion: Conversion, rows: Rows) -> tuple[Columns, Mapping[str, object]]:
+        source = conversion.schema
+        if isinstance(source, InlineColumns):
+            return source.columns, {}
+        table = source if isinstance(source, CatalogTable) else self._schemas.kept(self._plan.name)
+        if table is None:  # to be inferred, and these are the first records
+            found = await self._offload(lambda: infer_columns(rows.data, records_max=INFERRED_RECORDS_MAX))
+            table = self._schemas.keep(self._plan.name, found)
+        return self._schemas.columns(table), {"dataCatalogTable": table}
+
+    def _converter(self, shape: _Shape) -> Converter:
+        self._converters = [each for each in self._converters if each[0] == shape.tag]
+        return self._converters.pop()[1] if self._converters else shape.make()
+
+    # -- pieces ------------------------------------------------------------------------------------------------------
+
+    def _as_they_are(self, rows: Rows, parts: list[Partition] | None) -> Iterator[Piece]:
+        whole = _records_batch if isinstance(self._plan.format, RecordsFormat) else _text_batch
+        if parts is None:
+            yield _piece(BufferKey("main"), rows, whole(rows))
+            return
+        taken, bounds = _sorted(rows, parts)
+        batch = whole(taken)
+        for part, (start, stop) in zip(parts, pairwise(bounds), strict=True):
+            key = BufferKey("main", "", tuple(part.values.items()))
+            yield _piece(key, taken.slice(start, stop), batch.slice(start, stop - start))
+
+    def _converted(
+        self, converter: Converter, shape: _Shape, rows: Rows, parts: list[Partition] | None
+    ) -> tuple[list[Piece], Failed | None]:
+        assert isinstance(self._plan.format, ParquetFormat | OrcFormat)
+        bounds = [0, len(rows)]
+        if parts is not None:
+            rows, bounds = _sorted(rows, parts)
+        batch, bad, several = converter.convert(rows.data)
+        batch_bounds = bounds
+        if several:  # rows of the table are more than the records
+            batch_bounds = _shifted(bounds, {row: count - 1 for row, count in several})
+        failed = None
+        if bad:
+            places = [each.row for each in bad]
+            failed = Failed(
+                rows.take(pa.array(places, pa.int64())),
+                CONVERSION_FAILED,
+                [(each.code, each.message) for each in bad],
+                members=shape.members,
+            )
+            rows = rows.filter(_without(len(rows), places))
+            gone = dict.fromkeys(places, -1)
+            extra = {row: count - 1 for row, count in several}
+            batch_bounds, bounds = _shifted(bounds, {**extra, **gone}), _shifted(bounds, gone)
+        pieces = []
+        partition_keys = [()] if parts is None else [tuple(part.values.items()) for part in parts]
+        windows = zip(partition_keys, pairwise(bounds), pairwise(batch_bounds), strict=True)
+        for values, (start, stop), (first, last) in windows:
+            if stop > start:
+                key = BufferKey("main", "", values, shape.tag)
+                pieces.append(_piece(key, rows.slice(start, stop), batch.slice(first, last - first)))
+        return pieces, failed
+
+
+def _text_batch(rows: Rows) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([rows.data], ["data"])
+
+
+def _records_batch(rows: Rows) -> pa.RecordBatch:
+    return rows.to_batch()
+
+
+def _piece(key: BufferKey, rows: Rows, batch: pa.RecordBatch) -> Piece:
+    return Piece(key, batch, rows.data_bytes, pc.min(rows.arrived_ms).as_py())
+
+
+def _sorted(rows: Rows, parts: Sequence[Partition]) -> tuple[Rows, list[int]]:
+    """The rows partition by partition, and where each begins and ends: one copy, from which pieces are windows."""
+    bounds = [0]
+    for part in parts:
+        bounds.append(bounds[-1] + len(part.rows))
+    indices = pa.concat_arrays([part.rows for part in parts]) if parts else pa.array([], pa.int64())
+    return rows.take(indices), bounds
+
+
+def _without(count: int, places: Sequence[int]) -> pa.BooleanArray:
+    keep = bytearray(b"\x01") * count
+    for place in places:
+        keep[place] = 0
+    return pa.array(memoryview(bytes(keep)), pa.uint8()).cast(pa.bool_())
+
+
+def _shifted(bounds: Sequence[int], changes: Mapping[int, int]) -> list[int]:
+    """Where parts begin when the rows that `changes` names have become more by so much, or fewer."""
+    shifted, moved = [], 0
+    rows = sorted(changes, reverse=True)
+    for bound in bounds:
+        while rows and rows[-1] < bound:
+            moved += changes[rows.pop()]
+        shifted.append(bound + moved)
+    return shifted
+
+
+def _add(output: Output, more: Output) -> None:
+    output.pieces += more.pieces
+    output.taken += more.taken
+    output.taken_bytes += more.taken_bytes
+    output.converted += more.converted
+    output.admitted |= more.admitted
+    for kind, count in more.failed.items():
+        output.failed[kind] = output.failed.get(kind, 0) + count
+
+
+def _tag(text: str) -> str:
+    return xxhash.xxh3_64_hexdigest(text.encode())
