@@ -155,29 +155,40 @@ class DeltaDestination:
             raise self._told(error) from error
 
     def _deliver(self, sealed: Sealed) -> None:
+        mismatches: list[Mismatch] = []
         try:
             with self._locked():
                 table = self._table(pq.read_schema(sealed.path))
                 done = table.transaction_version(sealed.delivery_id)
-                if done is not None and done >= sealed.number:
-                    return
-                schema = table_schema(table)
-                # Columns are looked at before deltalake reads the rows: an error inside of its reading is only text.
-                fitting(pa.RecordBatch.from_pylist([], schema=pq.read_schema(sealed.path)), schema)
-                batches = (fitting(batch, schema) for batch in batches_of(sealed.path))
-                write_deltalake(
-                    table,
-                    pa.RecordBatchReader.from_batches(schema, batches),
-                    mode="append",
-                    commit_properties=CommitProperties(
-                        custom_metadata={"streamkit.ranges": [list(each) for each in sealed.ranges]},
-                        app_transactions=[Transaction(sealed.delivery_id, sealed.number)],
-                    ),
-                )
-                if self._options.local is not None:
-                    _sync_version(self._options.local, table.version())
+                if done is None or done < sealed.number:
+                    self._write(table, sealed, mismatches)
         except Exception as error:
-            raise self._told(error) from error
+            # What is raised while deltalake reads is only text in its own error.
+            told = self._told(mismatches[0] if mismatches else error)
+            raise told from error
+
+    def _write(self, table: DeltaTable, sealed: Sealed, mismatches: list[Mismatch]) -> None:
+        schema = table_schema(table)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for batch in batches_of(sealed.path):
+                    yield fitting(batch, schema)
+            except Mismatch as error:
+                mismatches.append(error)
+                raise
+
+        write_deltalake(
+            table,
+            pa.RecordBatchReader.from_batches(schema, batches()),
+            mode="append",
+            commit_properties=CommitProperties(
+                custom_metadata={"streamkit.ranges": [list(each) for each in sealed.ranges]},
+                app_transactions=[Transaction(sealed.delivery_id, sealed.number)],
+            ),
+        )
+        if self._options.local is not None:
+            _sync_version(self._options.local, table.version())
 
     def _table(self, file_schema: pa.Schema) -> DeltaTable:
         """As it is now; made, if there is none, of the option `columns` or else a file's."""
@@ -278,11 +289,15 @@ def compact(location: str, settings: Settings, surroundings: Surroundings) -> li
         outputs = max(1, sum(small) // settings.target_bytes)
         return [Merged(options.url, len(small), sum(small), outputs, sum(small), -1)]
     rows = table.count()
-    found = table.optimize.compact(target_size=settings.target_bytes)
+    found = _compacted(table, settings.target_bytes)
     removed, added = (_totals(found[key]) for key in ("filesRemoved", "filesAdded"))
     if not removed[0]:
         return []
     return [Merged(options.url, *removed, *added, rows)]
+
+
+def _compacted(table: DeltaTable, target_bytes: int) -> dict[str, Any]:
+    return table.optimize.compact(target_size=target_bytes)
 
 
 def _totals(part: Any) -> tuple[int, int]:

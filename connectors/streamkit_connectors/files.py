@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import itertools
 import os
+import shutil
 import stat
+import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,9 @@ _CODES: Final = {
     errno.ENOTDIR: "NotADirectory",
     errno.ENOENT: "NotFound",
 }
+
+
+_RENAMES: Final = threading.Lock()  # a look and a rename are one step, at least within this process
 
 
 class Entry(NamedTuple):
@@ -94,14 +99,13 @@ class FilesPlace:
         self.root = root
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="streamkit-files")
         self._durable: set[Path] = set()  # directories whose own entries are synced
-        self._attempts = itertools.count()
 
     async def list(self, prefix: str = "") -> Sequence[Entry]:
         return await self._run(f"{self.root} cannot be listed", lambda: self._list(prefix))
 
     async def get_to_file(self, key: str, path: Path) -> None:
         source = self._path(key)
-        await self._run(f"{source} cannot be read", lambda: _copy(source, path))
+        await self._run(f"{source} cannot be read", lambda: shutil.copyfile(source, path))
 
     async def put_from_file(
         self, key: str, path: Path, *, id: str = "", create: bool = True, may_be_there: bool = False
@@ -180,11 +184,17 @@ class FilesPlace:
                 if error.errno == errno.EEXIST or (error.errno in _NO_LINKS and target.exists()):
                     self._accept(target, source, may_be_there)
                 elif error.errno in _NO_LINKS:
-                    hidden.rename(target)
+                    self._rename_into_place(hidden, target)
                 else:
                     raise
         finally:
             hidden.unlink(missing_ok=True)
+
+    def _rename_into_place(self, hidden: Path, target: Path) -> None:
+        with _RENAMES:
+            if target.exists():
+                raise OSError(errno.EBUSY, "another object of that name was put at the same moment", str(target))
+            hidden.rename(target)
 
     def _replace(self, target: Path, source: Path, tag: str, may_be_there: bool) -> None:
         self._make(target.parent)
@@ -196,19 +206,19 @@ class FilesPlace:
         _sync(target.parent)
 
     def _copy_beside(self, target: Path, source: Path, tag: str) -> Path:
-        while True:
-            hidden = target.parent / f"{HIDDEN}{tag}-{os.getpid()}-{next(self._attempts)}"
-            try:
-                os.close(os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_WRONLY, stat.S_IMODE(source.stat().st_mode)))
-            except FileExistsError:
-                continue  # of an earlier process that had our number
-            try:
-                _copy(source, hidden)
-                _sync(hidden)
-            except BaseException:
-                hidden.unlink(missing_ok=True)
-                raise
-            return hidden
+        """To a name that nobody else can have: what is linked into place must be this very file, whole."""
+        descriptor, name = tempfile.mkstemp(prefix=f"{HIDDEN}{tag}-", dir=target.parent)
+        hidden = Path(name)
+        try:
+            with open(descriptor, "wb") as writing, source.open("rb") as reading:
+                shutil.copyfileobj(reading, writing, BLOCK_BYTES)
+                writing.flush()
+                os.fchmod(descriptor, stat.S_IMODE(source.stat().st_mode))
+                os.fsync(descriptor)
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
+        return hidden
 
     def _accept(self, target: Path, source: Path, may_be_there: bool) -> None:
         """The name is taken: by this very object, or the try ends here."""
@@ -266,12 +276,6 @@ def _is_same(one: Path, other: Path, *, by_bytes: bool) -> bool:
             if block != second.read(len(block)):
                 return False
     return True
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reading, target.open("wb") as writing:
-        while block := reading.read(BLOCK_BYTES):
-            writing.write(block)
 
 
 def _sync(path: Path) -> None:

@@ -22,6 +22,7 @@ Options:
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -44,10 +45,8 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     ValidationException,
 )
-from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
-    ArrowScan,
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
@@ -70,6 +69,7 @@ from streamkit.model.limits import (
     TABLE_COMMIT_BACKOFF_MS_MIN,
     TABLE_COMMIT_TRIES_MAX,
     TABLE_PARTITION_FILES_OPEN_MAX,
+    TABLE_READ_ROWS_MAX,
     TABLE_ROW_GROUP_BYTES,
 )
 from streamkit_connectors.iceberg_io import LakeFileIO, store_properties
@@ -296,11 +296,15 @@ def _as_named_now(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     columns that were dropped go."""
     if (batch.schema.metadata or {}).get(TABLE_UUID) != str(table.metadata.table_uuid).encode():
         return batch
-    ids = [int((each.metadata or {}).get(_FIELD_ID, 0)) for each in batch.schema]
-    names = [
-        table.schema().find_column_name(each) if each else name
-        for each, name in zip(ids, batch.schema.names, strict=True)
-    ]
+    return _by_ids(batch, table, {})
+
+
+def _by_ids(batch: pa.RecordBatch, table: Table, mapped: Mapping[str, int]) -> pa.RecordBatch:
+    """`mapped`: ids of columns that have none in the file, by name. Others keep their names."""
+    names: list[str | None] = []
+    for each in batch.schema:
+        field_id = int((each.metadata or {}).get(_FIELD_ID, 0)) or mapped.get(each.name)
+        names.append(table.schema().find_column_name(field_id) if field_id else each.name)
     kept = [place for place, name in enumerate(names) if name is not None]
     return batch.select(kept).rename_columns([name for name in names if name is not None])
 
@@ -420,7 +424,7 @@ class IcebergDestination:
             try:
                 self._commit(table, self._files(table, sealed, metadata, refused), sealed)
             finally:
-                for part in sealed.path.parent.glob(f"{sealed.path.name}.*.part"):
+                for part in sealed.path.parent.glob(_part_of(sealed, "*").name):
                     part.unlink()
             return refused
         except Exception as error:
@@ -462,11 +466,11 @@ class IcebergDestination:
             return [data_file(table, metadata, location, put_file(table.io, sealed.path, location), Record())]
         path = sealed.path
         if refused:
-            path = sealed.path.with_name(f"{sealed.path.name}.kept.part")
+            path = _part_of(sealed, "kept")
             _leave_out(sealed.path, {each.row for each in refused}, path)
 
         def part_path(place: int) -> Path:
-            return sealed.path.with_name(f"{sealed.path.name}.{place:05d}.part")
+            return _part_of(sealed, f"{place:05d}")
 
         files = []
         for place, (part, key) in enumerate(split(path, table, part_path)):
@@ -525,6 +529,12 @@ def _bare(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(each.name, _bare(each.type), each.nullable) for each in kind])
     return kind
+
+
+def _part_of(sealed: Sealed, what: str) -> Path:
+    """A file beside the staged one. It is this process's alone; what one leaves that dies, goes when the engine opens
+    its stage, with all that has no number for a name."""
+    return sealed.path.with_name(f"{sealed.path.name}.{os.getpid()}.{what}.part")
 
 
 def _last_number(table: Table, delivery_id: str) -> int:
@@ -681,7 +691,11 @@ def _compact_table(table: Table, settings: Settings, directory: Path) -> Iterato
     if merges and settings.is_dry:
         yield Merged(name, len(before), before_bytes, len(merges), before_bytes, rows)
     elif merges:
-        after = [_merged_file(table, chosen, directory) for chosen in merges]
+        try:
+            after = [_merged_file(table, chosen, directory) for chosen in merges]
+        except Mismatch as error:
+            yield Passed(name, f"its files cannot be written again: {error}")
+            return
         if (there := sum(each.record_count for each in after)) != rows:
             raise StreamkitError(f"{name}: {len(before)} files have {rows:,} rows, and merged {there:,}")
         _replace(table, before, after)
@@ -690,17 +704,16 @@ def _compact_table(table: Table, settings: Settings, directory: Path) -> Iterato
 
 
 def _merged_file(table: Table, tasks: Sequence[FileScanTask], directory: Path) -> DataFile:
-    """One data file, in its place and not yet in the table, with the rows of several of one partition, in order."""
-    schema = arrow_schema(table)
-    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    """One data file, in its place and not yet in the table, with the rows of several of one partition, in order. Raises
+    Mismatch."""
     identity = uuid.uuid5(uuid.NAMESPACE_URL, "\n".join(task.file.file_path for task in tasks))
     path = directory / f"{identity}.parquet"
     codec = str(table.properties.get("write.parquet.compression-codec", "zstd"))
-    writer = ParquetParts(path, schema, compression="none" if codec == "uncompressed" else codec)
+    writer = ParquetParts(path, arrow_schema(table), compression="none" if codec == "uncompressed" else codec)
     try:
-        for task in tasks:  # one file after the other: pyiceberg holds those it is asked for together
-            for batch in scan.to_record_batches([task]):
-                writer.write(fitting(batch, schema))
+        for task in tasks:
+            for batch in _batches_in(table, task.file.file_path):
+                writer.write(batch)
     finally:
         writer.close()
     partition = tasks[0].file.partition
@@ -710,6 +723,26 @@ def _merged_file(table: Table, tasks: Sequence[FileScanTask], directory: Path) -
     made = data_file(table, pq.read_metadata(path), location, size_bytes, partition)
     path.unlink()
     return made
+
+
+def _batches_in(table: Table, location: str) -> Iterator[pa.RecordBatch]:
+    """The rows of one of the table's data files, with its columns as they are now. Read by pyarrow alone: pyiceberg
+    0.12 makes empty lists of lists of structs that are null. Raises Mismatch."""
+    schema, mapping = arrow_schema(table), table.name_mapping()
+    shape = schema_shape(schema)
+    mapped = (
+        {}
+        if mapping is None
+        else {name: each.field_id for each in mapping.root for name in each.names if each.field_id is not None}
+    )
+    with table.io.new_input(location).open() as stream, pq.ParquetFile(stream) as file:
+        for batch in file.iter_batches(TABLE_READ_ROWS_MAX):
+            found = _by_ids(batch, table, mapped)
+            for name, kind in schema_shape(found.schema).items():
+                # Members of structs are found by their ids, too, which casting would not do.
+                if pa.types.is_nested(kind) and kind != shape.get(name):
+                    raise Mismatch(f"column {name} of {location} is {kind}, and {shape.get(name)} in the table")
+            yield fitting(found, schema)
 
 
 def _replace(table: Table, before: Sequence[DataFile], after: Sequence[DataFile]) -> None:

@@ -15,7 +15,8 @@ apart. Text and GZIP and ZSTD files are put one behind the other, which is valid
 where one does not end in one. Snappy and ZIP files cannot be merged so, and stay.
 
 Only files with Firehose's names are touched, `<stream>-<version>-<time>-<uuid><extension>`, unless all are asked for;
-never files in folders of error output, of tables, or hidden ones, nor such as are younger than asked. A file that its
+never files in folders of error output, backups or tables, or hidden ones, nor such as are younger than asked. Manifests
+go on naming the files that they were made of. A file that its
 delivery stream may still deliver again (it was stopped in the middle and has not run since) is not known here: it would
 be there twice then. Run deliveries before compaction.
 """
@@ -32,7 +33,7 @@ import socket
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
@@ -51,6 +52,7 @@ from streamkit_connectors.s3 import open_place
 from streamkit_connectors.tables import (
     Event,
     Merged,
+    Mismatch,
     ParquetParts,
     Passed,
     PutRight,
@@ -67,7 +69,8 @@ _NAMES: Final = uuid.UUID("6f1c1f2e-3c0b-5d0e-9b52-3f4c2f0f7a11")
 _FIREHOSE_NAME: Final = re.compile(
     r"(?P<stem>.+-\d+)-(?P<at>\d{4}(?:-\d\d){5})-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?P<extension>\.[^/]+)?"
 )
-_ERROR_FOLDER: Final = re.compile(r"errors?|error-output|.+-failed|activePartitionExceeded", re.IGNORECASE)
+_SPECIAL_FOLDER: Final = re.compile(r"errors?|error-output|.+-failed|activePartitionExceeded|backups?", re.IGNORECASE)
+_TABLE_MARKS: Final = {"_delta_log/": (".json", ".parquet"), "metadata/": (".metadata.json",)}
 _BLOCK_BYTES: Final = 1 << 20
 
 
@@ -95,7 +98,7 @@ def candidates(listing: Iterable[Entry], settings: Settings) -> dict[_Group, lis
             continue
         if any(each.key.startswith(root) for root in tables):
             continue
-        if not settings.takes_all and (match is None or any(map(_ERROR_FOLDER.fullmatch, parts))):
+        if not settings.takes_all and (match is None or any(map(_SPECIAL_FOLDER.fullmatch, parts))):
             continue
         if match is None:
             group, order = _Group(folder, "", PurePosixPath(name).suffix), name
@@ -110,9 +113,9 @@ def table_roots(keys: Iterable[str]) -> set[str]:
     """The folders, with a slash at the end, that are tables of Delta or Iceberg: their files are not ours to move."""
     roots = set()
     for key in keys:
-        for mark in ("_delta_log/", "metadata/"):
+        for mark, suffixes in _TABLE_MARKS.items():
             root, found, rest = key.rpartition(mark)
-            if found and (not root or root.endswith("/")) and rest.endswith((".json", ".metadata.json", ".avro")):
+            if found and (not root or root.endswith("/")) and rest.endswith(suffixes):
                 roots.add(root)
     return roots
 
@@ -176,12 +179,12 @@ def merge(paths: Sequence[Path], output: Path) -> int:
     kinds = {kind_of(path) for path in paths}
     assert len(kinds) == 1, "files of one family"
     (kind,) = kinds
-    writes = {"parquet": _merge_parquet, "orc": _merge_orc}.get(kind)
-    if writes is None:
-        _merge_text(paths, output, kind)
+    if kind in _COLUMNAR:
+        _COLUMNAR[kind](paths, output, unified([_schema_of(path, kind) for path in paths]))
+        rows = sum(count_rows(path, kind) for path in paths)
     else:
-        writes(paths, output, unified([_schema_of(path, kind) for path in paths]))
-    rows, there = sum(count_rows(path, kind) for path in paths), count_rows(output, kind)
+        rows = _merge_text(paths, output, kind)
+    there = count_rows(output, kind)
     if there != rows:
         raise CannotMerge(f"they have {rows:,} rows, and merged {there:,}")
     with output.open("rb+") as file:
@@ -210,18 +213,18 @@ def count_rows(path: Path, kind: Kind) -> int:
         return int(pq.read_metadata(path).num_rows)
     if kind == "orc":
         return int(orc.ORCFile(path).nrows)
-    count, last = _lines(path, kind)
-    return count + (last not in (b"", b"\n"))
+    lines, is_ended = _lines(path, kind)
+    return lines + (not is_ended)
 
 
-def _lines(path: Path, kind: Kind) -> tuple[int, bytes]:
-    """Line feeds, and the last byte."""
+def _lines(path: Path, kind: Kind) -> tuple[int, bool]:
+    """Line feeds, and whether there is nothing after the last."""
     count, last = 0, b""
     with pa.input_stream(str(path), compression=None if kind == "text" else kind) as stream:
         while block := stream.read(_BLOCK_BYTES):
             count += block.count(b"\n")
             last = block[-1:]
-    return count, last
+    return count, last in (b"", b"\n")
 
 
 def _schema_of(path: Path, kind: Kind) -> pa.Schema:
@@ -256,13 +259,21 @@ def _merge_orc(paths: Sequence[Path], output: Path, schema: pa.Schema) -> None:
                 writer.write(pa.Table.from_batches([fitting(file.read_stripe(stripe), schema)]))
 
 
-def _merge_text(paths: Sequence[Path], output: Path, kind: Kind) -> None:
+_COLUMNAR: Final = {"parquet": _merge_parquet, "orc": _merge_orc}
+
+
+def _merge_text(paths: Sequence[Path], output: Path, kind: Kind) -> int:
+    """How many lines the inputs have."""
+    count = 0
     with output.open("wb") as target:
         for place, path in enumerate(paths):
+            lines, is_ended = _lines(path, kind)
+            count += lines + (not is_ended)
             with path.open("rb") as source:
                 shutil.copyfileobj(source, target, _BLOCK_BYTES)
-            if place < len(paths) - 1 and _lines(path, kind)[1] not in (b"", b"\n"):
+            if not is_ended and place < len(paths) - 1:
                 target.write(_SEPARATOR[kind])
+    return count
 
 
 # -- files without a table --------------------------------------------------------------------------------------------
@@ -322,7 +333,9 @@ class Compaction:
         try:
             yield
         finally:
-            await self._place.delete(LEASE)
+            with suppress(DeliveryFailed):  # it ends by itself, then
+                if await self._is_held():
+                    await self._place.delete(LEASE)
 
     async def _take_lease(self) -> None:
         held = await self._get(LEASE)
@@ -337,12 +350,15 @@ class Compaction:
         except DeliveryFailed as error:
             raise UsageError(f"somebody else began to compact here just now: {error}") from error
 
+    async def _is_held(self) -> bool:
+        held = await self._get(LEASE)
+        return held is not None and msgspec.json.decode(held, type=Lease).holder == self._holder
+
     async def _renew_lease(self) -> None:
         """Raises StreamkitError where it was lost: nothing may be put or deleted then."""
         if isinstance(self._place, FilesPlace):
             return
-        held = await self._get(LEASE)
-        if held is None or msgspec.json.decode(held, type=Lease).holder != self._holder:
+        if not await self._is_held():
             raise StreamkitError("another process took over: this one was too slow, and stops")
         lease = Lease(self._holder, self._clock.now_ms() + LAKE_LEASE_MS)
         await self._put(LEASE, msgspec.json.encode(lease), create=False)
@@ -402,7 +418,7 @@ class Compaction:
                 rows = await asyncio.to_thread(merge, [paths[each] for each in family], merged)
                 yield await self._replace(inputs, merged, rows)
                 merged.unlink()
-        except (CannotMerge, pa.ArrowException) as error:
+        except (CannotMerge, Mismatch, pa.ArrowException) as error:
             yield Passed(group.folder or ".", f"{group.stem}*{group.extension}: {error}")
         finally:
             for path in self._directory.iterdir():
@@ -469,6 +485,8 @@ async def compact(location: str, settings: Settings, surroundings: Surroundings)
         raise UsageError(f"{local} is no directory")
     try:
         kind = "iceberg" if settings.catalog else await _table_kind(place, local)
+        if kind is None and (above := await _table_above(location, local, surroundings)):
+            raise UsageError(f"{location} is inside the table {above}; compact that")
         if kind == "delta":
             from streamkit_connectors import delta
 
@@ -498,9 +516,29 @@ async def _table_kind(place: ObjectPlace, local: Path | None) -> str | None:
     return "iceberg" if local is not None and is_iceberg(local) else None
 
 
+async def _table_above(location: str, local: Path | None, surroundings: Surroundings) -> str | None:
+    """The table in whose folder the location is."""
+    if local is not None:
+        for folder in local.parents:
+            if (folder / "_delta_log").is_dir() or any_metadata(folder):
+                return str(folder)
+        return None
+    bucket, _, path = location.split("://", 1)[1].rstrip("/").partition("/")
+    while path:
+        path = path.rpartition("/")[0]
+        above = open_place(f"s3://{bucket}/{path}", surroundings)
+        if "" in table_roots([each.key for mark in _TABLE_MARKS for each in await above.list(mark)]):
+            return f"s3://{bucket}/{path}"
+    return None
+
+
 def is_iceberg(path: Path) -> bool:
     """A warehouse with its catalog, or a table."""
-    return (path / "catalog.sqlite").exists() or any(path.glob("metadata/*.metadata.json"))
+    return (path / "catalog.sqlite").exists() or any_metadata(path)
+
+
+def any_metadata(path: Path) -> bool:
+    return any(path.glob("metadata/*.metadata.json"))
 
 
 def _size_bytes(path: Path) -> int:

@@ -4,13 +4,15 @@ As Firehose does it: the object is staged in S3, then a COPY command loads it, o
 
 Options: `jdbc_url` (`jdbc:redshift://host:port/database`, `jdbc:postgresql://...`, `postgresql://...`), `user`,
 `password`, `table` (maybe `schema.table`), `columns` (a list, or names with commas between), `copy_options` (AWS's
-CopyOptions, the rest of the command), `role_arn`, `s3` (the options of the destination `s3`; for its `bucket` alone
-also the option `bucket`), `copy_form`, `deliveries_table`, `statement_timeout_ms`. Table and columns are names, and
-quoted as such; the options are a part of the command, and may not end it.
+CopyOptions, the rest of the command), `compression`, `role_arn`, `s3` (the options of the destination `s3`; for its
+`bucket` alone also the option `bucket`), `copy_form`, `deliveries_table`, `statement_timeout_ms`. Table and columns are
+names, and quoted as such; the options are a part of the command, and may not end it. What the process itself says of
+them (`redshift` in `Surroundings.settings`) wins, so that a document made for AWS can load into another database.
 
-`copy_form` is
+`copy_form` is (by default the first where the host or the URL is Redshift's, the second elsewhere)
 - `redshift`: COPY table (columns) FROM 's3://bucket/manifests/KEY' CREDENTIALS '...' MANIFEST options. A manifest, as
-  Firehose has one: what stands after FROM is a prefix otherwise, and might load another object too.
+  Firehose has one: what stands after FROM is a prefix otherwise, and might load another object too. For objects in GZIP
+  the option GZIP is added where it is missing; whether Firehose does so is not known, but nothing else could be read.
 - `stdin`: COPY table (columns) FROM STDIN options, and the object's bytes, without their gzip or zstd. That works with
   any PostgreSQL; S3 may be left out. `JSON 'auto'` means what it does in Redshift, for one document a line: members go
   to the columns of their names.
@@ -66,7 +68,8 @@ DELIVERIES_CHECKED_EVERY: Final = 1_000  # objects, between two looks for ids th
 
 _REQUIRED: Final = frozenset({"jdbc_url", "table"})
 _OPTIONAL: Final = frozenset({"user", "password", "columns", "copy_options", "copy_form", "role_arn", "s3", "bucket"})
-_OURS: Final = frozenset({"deliveries_table", "statement_timeout_ms"})
+# The prefix is in the keys already.
+_OURS: Final = frozenset({"deliveries_table", "statement_timeout_ms", "compression", "s3_prefix"})
 _NAME: Final = re.compile(r'\s*(?:"((?:[^"\0]|"")+)"|([^\W\d][\w$]*))\s*')
 _JSON_AUTO: Final = re.compile(r"^\s*(?:format\s+)?(?:as\s+)?json\s+(?:as\s+)?'auto(?: ignorecase)?'", re.IGNORECASE)
 _COMPRESSIONS: Final = re.compile(r"\b(?:gzip|zstd)\b", re.IGNORECASE)
@@ -86,6 +89,10 @@ _STATES: Final[Mapping[str, tuple[str, bool]]] = {
     "25006": ("ReadOnlyCluster", False),
     "53": ("DiskFull", False),
 }
+_REFUSALS: Final = (
+    (re.compile(r'database "[^"]*" does not exist'), "DatabaseNotFound"),
+    (re.compile(r'authentication failed|role "[^"]*" does not exist|no pg_hba.conf entry'), "AuthenticationFailed"),
+)
 # Redshift tells most of what fails in a COPY as an internal error, in words.
 _TEXTS: Final = (
     (re.compile(r"stl_load_errors|sys_load_error_detail|Load into table .* failed", re.IGNORECASE), "DataLoadFailed"),
@@ -208,18 +215,13 @@ class RedshiftDestination:
             "url": sql.Literal(f"{self._root}/{sealed.key}"),
             "manifest_url": sql.Literal(f"{self._root}/manifests/{sealed.key}"),
             "credentials": sql.SQL("CREDENTIALS {}").format(load.credentials) if load.credentials else sql.SQL(""),
-            "options": _text(options),
+            "options": sql.SQL(options),
             "bucket": sql.Literal(self._root.split("/")[2] if self._root else ""),
             "key": sql.Literal(sealed.key),
         }
         pieces = re.split(r"\{(\w+)\}", form)
-        composed = [values[piece] if place % 2 else _text(piece) for place, piece in enumerate(pieces)]
+        composed = [values[piece] if place % 2 else sql.SQL(piece) for place, piece in enumerate(pieces)]
         return sql.Composed(composed)
-
-
-def _text(text: str) -> sql.SQL:
-    """A part of a command that the user wrote."""
-    return sql.SQL(text.replace("{", "{{").replace("}", "}}"))
 
 
 def _in_parentheses(columns: Sequence[str]) -> sql.Composable:
@@ -310,9 +312,8 @@ def _errors() -> Iterator[None]:
         state, text = error.sqlstate or "", str(error).strip()
         code, is_final = _STATES.get(state) or _STATES.get(state[:2]) or ("InternalError", False)
         if not state or state.startswith("08"):
-            code = "ConnectionFailed"
-            if "authentication failed" in text:  # told while connecting, without a state
-                code = "AuthenticationFailed"
+            # What the server said while connecting comes without a state.
+            code = next((found for pattern, found in _REFUSALS if pattern.search(text)), "ConnectionFailed")
         elif code == "InternalError":
             code = next((found for pattern, found in _TEXTS if pattern.search(text)), code)
             is_final = code == "DataLoadFailed"
@@ -325,7 +326,7 @@ def _errors() -> Iterator[None]:
 
 
 def open_destination(spec: DestinationSpec, surroundings: Surroundings) -> Destination:
-    options = spec.options
+    options = {**spec.options, **surroundings.settings.get("redshift", {})}
     every = _REQUIRED | _OPTIONAL | _OURS
     if unknown := sorted(options.keys() - every):
         known = ", ".join(sorted(every))
@@ -347,12 +348,15 @@ def open_destination(spec: DestinationSpec, surroundings: Surroundings) -> Desti
 
 def _load_of(options: Mapping[str, Any], bucket: Mapping[str, Any], surroundings: Surroundings) -> Load:
     columns = options.get("columns") or ()
-    form = str(options.get("copy_form") or "redshift")
+    is_redshift = re.search(r"^(?:jdbc:)?redshift:|\.redshift(?:-serverless)?\.", str(options["jdbc_url"]))
+    form = str(options.get("copy_form") or ("redshift" if is_redshift else "stdin"))
     copy_options = str(options.get("copy_options") or "").strip().removesuffix(";").rstrip()
     for text, what in ((copy_options, "copy_options"), (form, "copy_form")):
         bare = _QUOTED.sub("", text)
         if re.search(r";|--|/\*|['\"]|\0", bare):
             raise UsageError(f"the {what} {text!r} must be a part of one command: no `;`, no comment, no open quote")
+    if form == "redshift" and options.get("compression") == "GZIP" and not _COMPRESSIONS.search(copy_options):
+        copy_options = f"{copy_options} GZIP".lstrip()
     if form not in ("redshift", "stdin"):
         known = {"table", "columns", "url", "manifest_url", "credentials", "options", "bucket", "key"}
         if unknown := set(re.findall(r"\{(\w+)\}", form)) - known:

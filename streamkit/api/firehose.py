@@ -243,6 +243,7 @@ def load_model() -> ServiceModel:
     assert isinstance(shapes, dict), "codecs are compiled from it later"
     shapes.update(_OWN_SHAPES)
     update = {name: member for name, member in _OWN_MEMBERS.items() if name != "From"}
+    update["Replace"] = Member("BooleanObject")  # what is not given is not kept
     for suffix, members, required, holder in (
         ("Configuration", _OWN_MEMBERS, ("Url",), "CreateDeliveryStreamInput"),
         ("Description", _OWN_MEMBERS, (), "DestinationDescription"),

@@ -59,7 +59,7 @@ class Kinesis:
 
     def __init__(self, streams: Streams, clock: Clock, metrics: Registry, channels: Channels | None = None) -> None:
         """`channels`: None where nothing delivers."""
-        self._channels = channels
+        self.channels = channels
         self.model = ServiceModel.load("kinesis", "2013-12-02")
         self.streams = streams
         self.clock = clock
@@ -76,7 +76,7 @@ class Kinesis:
     @property
     def actions(self) -> Mapping[str, Action]:
         own = {name: _bound(self, function) for name, function in _OPERATIONS.items()}
-        return own if self._channels is None else {**own, **self._channels.actions}
+        return own if self.channels is None else {**own, **self.channels.actions}
 
     @property
     def fast_paths(self) -> Mapping[str, FastPath]:
@@ -156,6 +156,8 @@ async def create_stream(kinesis: Kinesis, scope: Scope, given: Values) -> Mappin
 @operation("DeleteStream")
 async def delete_stream(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping[str, Any]:
     stream = kinesis.stream(scope, given)
+    if kinesis.channels is not None:
+        kinesis.channels.require_none(StreamArn(Scope(stream.state.account, stream.state.region), stream.state.name))
     await kinesis.streams.delete(stream, with_consumers=bool(given.get("EnforceConsumerDeletion")))
     return {}
 
@@ -420,6 +422,8 @@ async def tag_resource(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping
     if ConsumerArn.parse(given["ResourceARN"]):
         stream, consumer = kinesis.streams.consumer_by_arn(given["ResourceARN"])
         await kinesis.streams.tag_consumer(stream, consumer, given["Tags"])
+    elif kinesis.channels is not None and kinesis.channels.is_arn(given["ResourceARN"]):
+        await kinesis.channels.add_tags(given["ResourceARN"], given["Tags"])
     else:
         await kinesis.streams.add_tags(_resource(kinesis, given), given["Tags"])
     return {}
@@ -430,6 +434,8 @@ async def untag_resource(kinesis: Kinesis, scope: Scope, given: Values) -> Mappi
     if ConsumerArn.parse(given["ResourceARN"]):
         stream, consumer = kinesis.streams.consumer_by_arn(given["ResourceARN"])
         await kinesis.streams.untag_consumer(stream, consumer, given["TagKeys"])
+    elif kinesis.channels is not None and kinesis.channels.is_arn(given["ResourceARN"]):
+        await kinesis.channels.remove_tags(given["ResourceARN"], given["TagKeys"])
     else:
         await kinesis.streams.remove_tags(_resource(kinesis, given), given["TagKeys"])
     return {}
@@ -439,6 +445,8 @@ async def untag_resource(kinesis: Kinesis, scope: Scope, given: Values) -> Mappi
 async def list_tags_for_resource(kinesis: Kinesis, scope: Scope, given: Values) -> Mapping[str, Any]:
     if ConsumerArn.parse(given["ResourceARN"]):
         return {"Tags": _tag_fields(kinesis.streams.consumer_by_arn(given["ResourceARN"])[1].tags)}
+    if kinesis.channels is not None and kinesis.channels.is_arn(given["ResourceARN"]):
+        return {"Tags": _tag_fields(kinesis.channels.find(given["ResourceARN"]).tags)}
     return {"Tags": _tag_fields(_resource(kinesis, given).state.tags)}
 
 

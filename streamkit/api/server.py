@@ -31,7 +31,6 @@ from streamkit.api.mappings import MappingOperations
 from streamkit.api.native import Native
 from streamkit.api.sigv4 import Authenticator, Mode
 from streamkit.clock import Clock, SystemClock
-from streamkit.delivery.rules import is_private
 from streamkit.functions.service import FunctionSettings
 from streamkit.functions.state import EnvironmentKind
 from streamkit.metrics import Registry
@@ -126,9 +125,7 @@ class Server:
         native = Native(node.streams, authenticator, scope)
         mappings = MappingOperations(node.mappings.registry)
         functions = Functions(node.functions.registry, endpoint=lambda: self.endpoint, tag_owners=[mappings])
-        channels = Channels(
-            node.deliveries.registry, node.streams, node.catalog, self._clock, random.Random(random.getrandbits(64))
-        )
+        channels = Channels(node.deliveries.registry, node.streams, node.catalog, self._clock, random.Random())
         urls = FunctionUrls(node.functions, authenticator, self._clock, checks_policy=self.settings.auth == "verified")
         routes: dict[tuple[str, str], Route] = {
             ("GET", "/health"): self._health,
@@ -195,11 +192,7 @@ class Server:
 
     def _streams(self) -> list[Stream]:
         """Those that users know of: not the logs behind direct puts."""
-        return [
-            stream
-            for stream in self.node.streams.all()
-            if not is_private(Scope(stream.state.account, stream.state.region))
-        ]
+        return [stream for stream in self.node.streams.all() if not stream.state.is_private]
 
     async def _flush(self, request: Request) -> Response:
         """For tests and impatient people: delivers what buffers hold, of one delivery stream or of all."""

@@ -28,11 +28,14 @@ COMMANDS: Final = {
     "load": "put the rows of a JSON-lines or CSV file",
     "tail": "print records as they arrive",
     "reshard": "split or merge shards, or change their number",
-    "up": "make the streams, functions and mappings of a file",
+    "up": "make the streams, functions, deliveries and mappings of a file",
     "functions": "list, make and change functions",
     "invoke": "run a function once",
     "logs": "print what functions logged",
     "mappings": "list, make and change what ties streams to functions",
+    "deliver": "deliver a stream to files, a table or an endpoint",
+    "deliveries": "list deliveries, flush, delete and put to them",
+    "lake": "look after delivered files: merge small ones",
     "verify": "check a data directory, every byte",
     "bench": "measure an endpoint",
     "version": "print the version",
@@ -129,7 +132,7 @@ def _did_you_mean(word: str, known: list[str]) -> str:
 def _overview() -> str:
     lines = [f"streamkit {__version__}: Kinesis-style streams in one process", "", "usage: streamkit COMMAND [options]"]
     lines.append("")
-    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
     return "\n".join([*lines, "", "`streamkit COMMAND --help` shows a command's options and an example."])
 
 

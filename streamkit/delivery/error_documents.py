@@ -148,7 +148,7 @@ def _member(value: Any, count: int) -> _Column:
 
 def _json(value: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=_described)
+        return orjson.dumps(value, default=_described, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except TypeError:  # a lone surrogate
         return orjson.dumps(str(value).encode(errors="replace").decode())
 

@@ -27,8 +27,8 @@ class Buffering:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Prefixes as they were given, with their expressions. `extension` None: that of the format. `is_key`: the prefix is
-    all of a name but for what makes it unique (channels)."""
+    """Prefixes as they were given, with their expressions. `extension` None: that of the format. `is_key`: the prefix
+    is all of a name but for what makes it unique (channels)."""
 
     prefix: str = ""
     error_prefix: str = ""

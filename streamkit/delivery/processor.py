@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from streamkit.delivery.rows import Failed, Rows
-
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from streamkit.delivery.rows import Failed, Rows
 
 
 T = TypeVar("T")

@@ -25,7 +25,6 @@ from streamkit.model.errors import (
     ResourceInUse,
     ResourceNotFound,
     ServiceUnavailable,
-    ValidationError,
 )
 from streamkit.model.limits import (
     COLUMNAR_BUFFER_MIB_MIN,
@@ -49,7 +48,6 @@ FunctionExists = Callable[[FunctionArn], bool]
 DAY_MS: Final = 24 * HOUR_MS
 _PRIVATE: Final = ".delivery"
 _INTERNAL: Final = "class com.amazonaws.services.firehose.internal.model."
-_TAG_CHARACTERS: Final = re.compile(r"(?!aws:)[\w\s.:/=+\-@%]*")
 _KEY: Final = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|\$?([A-Za-z_][A-Za-z0-9_-]*))\s*')
 _KMS_REGION: Final = re.compile(r"arn:[^:]*:kms:([^:]*):")
 
@@ -178,7 +176,7 @@ def require_change(state: DeliveryState, kind: DestinationKind, document: Given)
         raise InvalidArgument("Disabling S3 backup is not currently supported.")
     if not documents.are_alike(state.kind, kind):
         documents.require_complete(kind, document)
-    if documents.is_partitioned(document) and not documents.is_partitioned(state.document):
+    if documents.is_partitioned(document) and not documents.is_partitioned(state.document) and kind != "Streamkit":
         raise InvalidArgument(  # the developer guide says so; AWS's text is not known
             "Dynamic Partitioning can only be enabled when a Firehose is created."
         )
@@ -642,8 +640,6 @@ def with_tags(known: Mapping[str, str], given: Collection[Given]) -> dict[str, s
     tags = {**known, **{each["Key"]: each.get("Value") or "" for each in given}}
     if len(tags) > DELIVERY_TAGS_MAX:
         raise LimitExceeded(f"A Firehose can have at most {DELIVERY_TAGS_MAX} tags; it would have {len(tags)}.")
-    if not all(_TAG_CHARACTERS.fullmatch(text) for tag in tags.items() for text in tag):
-        raise ValidationError("Some tags contain invalid characters.")
     return tags
 
 

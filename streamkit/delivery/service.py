@@ -21,7 +21,7 @@ from streamkit.delivery.metering import DeliveryMetrics, Meter
 from streamkit.delivery.plan import CatalogTable, DeliveryPlan
 from streamkit.delivery.processor import Offload
 from streamkit.delivery.registry import DeliveryRegistry
-from streamkit.delivery.rules import is_private, private_scope
+from streamkit.delivery.rules import private_scope
 from streamkit.delivery.state import DeliveryState
 from streamkit.delivery.store import DeliveryStore
 from streamkit.functions.invoke import Invocations
@@ -107,14 +107,14 @@ class DeliveryService:
         self._is_stopping = False
         self._is_deleting = False
         registry.prepare = self.prepare
+        registry.check = self.check
 
     async def start(self) -> None:
         """Lets every delivery stream work."""
         # Private streams that nobody owns were left by a crash.
         owned = {(private_scope(state.scope), state.name) for state in self.registry.stored()}
         for stream in self._streams.all():
-            scope = Scope(stream.state.account, stream.state.region)
-            if is_private(scope) and (scope, stream.state.name) not in owned:
+            if stream.state.is_private and tuple(stream.state.arn) not in owned:
                 await self._streams.delete(stream)
         self._unlisten = self.registry.listen(self._changed)
         await self.registry.start()
@@ -158,21 +158,23 @@ class DeliveryService:
             self._metrics.partitions.set(worker.partitions_count, name)
             self._metrics.staged_bytes.set(worker.staged_bytes, name)
 
-    # -- sources -----------------------------------------------------------------------------------------------------
-
-    async def prepare(self, state: DeliveryState) -> DeliveryState:
-        """Before a delivery stream is stored: finds out whether it can work at all, makes the private stream of direct
-        puts, or notes where to begin. Raises InvalidArgument."""
+    def check(self, state: DeliveryState) -> None:
+        """Before a delivery stream is stored or changed: that it can work at all. Raises InvalidArgument."""
         try:
             self._workshop.check(state, plan_of(state))
         except UsageError as error:
             raise InvalidArgument(error.message) from error
+
+    # -- sources -----------------------------------------------------------------------------------------------------
+
+    async def prepare(self, state: DeliveryState) -> DeliveryState:
+        """Before a delivery stream is stored: makes the private stream of direct puts, or notes where to begin."""
         if state.source is None:
             arn = StreamArn(private_scope(state.scope), state.name)
             left = self._streams.named(arn.scope).get(arn.name)  # by a crash that came before it had an owner
             if left is not None:
                 await self._streams.delete(left)
-            await self._streams.create(arn, shards_count=1)
+            await self._streams.create(arn, shards_count=1, is_private=True)
             return state
         source = self._sources.find(state.source.stream_arn)
         await source.ready()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import orjson
 
@@ -25,6 +25,7 @@ from streamkit.model.limits import BODY_BYTES_MAX, FUNCTION_TIMEOUT_S_MAX, KIB
 from streamkit.model.names import Scope
 
 if TYPE_CHECKING:
+    from streamkit.api.firehose import Firehose
     from streamkit.api.http import Response
     from streamkit.node import Node
 
@@ -57,6 +58,7 @@ _OPERATIONS: Final = {
     "UpdateEventSourceMapping": ("PUT", f"{_MAPPINGS}/{{UUID}}"),
     "DeleteEventSourceMapping": ("DELETE", f"{_MAPPINGS}/{{UUID}}"),
 }
+FIREHOSE: Final = "Firehose_20150804"
 _POLL_S: Final = 0.02  # while a function or a mapping is being made or changed
 _BODY_ROOM_BYTES: Final = 64 * KIB  # of a request, for what it has beside code
 _BY_CODE: Final = {
@@ -162,8 +164,8 @@ class LambdaClient:
         if method in ("GET", "DELETE"):
             query = urlencode(rest, quote_via=quote)
             path = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
-            return _decoded(await self._request("lambda", method, path))
-        return _decoded(await self._request("lambda", method, path, orjson.dumps(rest)))
+            return decoded(await self._request("lambda", method, path))
+        return decoded(await self._request("lambda", method, path, orjson.dumps(rest)))
 
     async def all(self, operation: str, member: str, values: Values | None = None) -> list[dict[str, Any]]:
         """The items of all pages of a listing."""
@@ -208,7 +210,7 @@ class LambdaClient:
         """An operation of CloudWatch Logs."""
         headers = {"X-Amz-Target": f"Logs_20140328.{operation}", "Content-Type": "application/x-amz-json-1.1"}
         given = {name: value for name, value in values.items() if value is not None}
-        return _decoded(await self._request("logs", "POST", "/", orjson.dumps(given), headers))
+        return decoded(await self._request("logs", "POST", "/", orjson.dumps(given), headers))
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
@@ -234,16 +236,21 @@ class LambdaClient:
     async def _request(
         self, service: str, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        credential = f"{self._scope.account}/20260101/{self._scope.region}/{service}/aws4_request"
-        own = {
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0",
-            "X-Amz-Date": "20260101T000000Z",
-            "Content-Type": "application/json",
-        }
+        own = {**headers_of(self._scope, service), "Content-Type": "application/json"}
         return await self._transport.request(method, path, {**own, **(headers or {})}, [body])
 
 
-def _decoded(answer: Answer) -> dict[str, Any]:
+def headers_of(scope: Scope, service: str) -> dict[str, str]:
+    """An unsigned credential, as local servers accept it: whose account it is, and in which region."""
+    credential = f"{scope.account}/20260101/{scope.region}/{service}/aws4_request"
+    return {
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0",
+        "X-Amz-Date": "20260101T000000Z",
+    }
+
+
+def decoded(answer: Answer) -> dict[str, Any]:
+    """The values of an answer; raises the error that it is."""
     if answer.status >= 300:
         raise _error_of(answer)
     found: dict[str, Any] = orjson.loads(answer.body or b"{}")
@@ -272,27 +279,40 @@ def _error_of(answer: Answer) -> errors.StreamkitError:
 class InProcess:
     """Carries requests to a node of this process, whatever its server wants of signatures, and before it listens.
 
-    Invocations and logs are not served here.
+    Invocations, logs and metrics are not served here.
     """
 
     def __init__(self, node: Node, scope: Scope, endpoint: Callable[[], str] = str) -> None:
         from streamkit.api.errors import RequestIds
         from streamkit.api.functions import Functions
         from streamkit.api.gateway import Gateway
+        from streamkit.api.http import Request, Response
         from streamkit.api.lambda_service import LambdaService, load_model
         from streamkit.api.mappings import MappingOperations
+        from streamkit.api.server import FLUSH_PATH
         from streamkit.api.sigv4 import Authenticator
+
+        def firehose() -> Firehose:
+            from streamkit.api.firehose import Firehose
+
+            return Firehose(node.deliveries.registry, node.streams, node.clock, Registry())
+
+        async def flush(request: Request) -> Response:
+            await node.deliveries.flush_named(unquote(request.path.removeprefix(FLUSH_PATH).strip("/")) or None)
+            return Response(200, b"{}", b"application/json")
 
         functions = Functions(node.functions.registry, endpoint=endpoint)
         mappings = MappingOperations(node.mappings.registry)
         self._gateway = Gateway(
             [],
-            {},
+            {("POST", FLUSH_PATH): flush},
             authenticator=Authenticator("off", {}, node.clock),
             default_scope=scope,
             request_ids=RequestIds(random.Random(0)),
             metrics=Registry(),
             rest_services=[LambdaService(load_model(), [functions, mappings])],
+            prefix_routes={f"{FLUSH_PATH}/": flush},
+            late_services={FIREHOSE: firehose},
         )
 
     async def request(self, method: str, path: str, headers: Mapping[str, str], body: Sequence[bytes] = ()) -> Answer:

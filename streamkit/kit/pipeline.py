@@ -1,4 +1,4 @@
-"""A pipeline file: the streams, functions and mappings that shall be there, in TOML.
+"""A pipeline file: the streams, functions, deliveries and mappings that shall be there, in TOML.
 
     [stream.clicks]
     shards = 2
@@ -10,6 +10,11 @@
     [mapping.clicks-to-count]
     stream = "clicks"
     function = "count"
+
+    [delivery.clicks-to-lake]
+    stream = "clicks"
+    to = "lake"
+    format = "parquet"
 
 `load` reads one and finds every fault that can be found without a server; `streamkit.kit.provision` brings a server to
 what it says. A kind of section is a class of parts, the keys it has, and what is checked of a part as a whole: see
@@ -33,12 +38,15 @@ import orjson
 
 from streamkit.functions import rules as function_rules
 from streamkit.functions.state import Configuration
+from streamkit.kit.delivery import FORMATS, Delivery, columns_of, faults_of, options_of, place_of
 from streamkit.mappings import rules as mapping_rules
 from streamkit.mappings.filters import FilterCriteria, InvalidFilter
 from streamkit.mappings.state import MappingSettings
 from streamkit.model.errors import StreamkitError, UsageError
 from streamkit.model.limits import (
     ACCOUNT_CONCURRENCY,
+    DELIVERY_BUFFER_BYTES_MAX,
+    DELIVERY_INTERVAL_MS_MAX,
     FUNCTION_MEMORY_MIB_MAX,
     FUNCTION_TIMEOUT_S_MAX,
     MAPPING_BATCH_RECORDS_MAX,
@@ -49,6 +57,7 @@ from streamkit.model.limits import (
     MAPPING_RECORD_AGE_S_MIN,
     MAPPING_RETRIES_MAX,
     MAPPING_TUMBLING_WINDOW_S_MAX,
+    MIB,
     RETENTION_HOURS_MAX,
     RETENTION_HOURS_MIN,
     SHARDS_PER_STREAM_UPDATE_MAX,
@@ -62,6 +71,7 @@ ROLE: Final = "arn:aws:iam::{account}:role/streamkit"
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _VARIABLE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
 _HANDLER: Final = re.compile(r"\S{1,128}")
+_RETRY_S_MAX: Final = 7_200  # AWS: of what is delivered to an endpoint
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -142,6 +152,7 @@ class Pipeline:
     streams: tuple[StreamPart, ...]
     functions: tuple[FunctionPart, ...]
     mappings: tuple[MappingPart, ...]
+    deliveries: tuple[Delivery, ...] = ()
 
 
 def destination_arn(text: str, scope: Scope) -> str:
@@ -184,7 +195,9 @@ def load(path: Path, scope: Scope) -> Pipeline:
                     parts[kind].append(part)
     _check_pairs(parts["mapping"], scope, faults)
     faults.finish()
-    return Pipeline(path, tuple(parts["stream"]), tuple(parts["function"]), tuple(parts["mapping"]))
+    return Pipeline(
+        path, tuple(parts["stream"]), tuple(parts["function"]), tuple(parts["mapping"]), tuple(parts["delivery"])
+    )
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -255,6 +268,17 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _number(most: float, *, or_zero: bool = False) -> Read:
+    wanted = f"a number {'from' if or_zero else 'above'} 0 to {most:,g}"
+
+    def read(value: Any) -> float:
+        if type(value) not in (int, float) or not (0 < value <= most or (or_zero and value == 0)):
+            raise _Wrong(wanted)
+        return float(value)
+
+    return read
+
+
 def _text(wanted: str, is_right: Callable[[str], object]) -> Read:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not is_right(value):
@@ -279,6 +303,32 @@ def _variables(value: Any) -> dict[str, str]:
         else:
             raise _Wrong("a text", name, each)
     return texts
+
+
+def _options(value: Any) -> dict[str, str]:
+    """Numbers and booleans as the text that people mean."""
+    if not isinstance(value, dict):
+        raise _Wrong('a table of texts, like { endpoint = "http://127.0.0.1:9000" }')
+    texts = {}
+    for name, each in value.items():
+        if not isinstance(each, str | int | float):
+            raise _Wrong("a text", name, each)
+        texts[name] = str(each).lower() if isinstance(each, bool) else str(each)
+    return texts
+
+
+def _columns(value: Any) -> tuple[tuple[str, str], ...]:
+    wanted = 'columns, like { id = "bigint", tags = "array<string>" } or "id bigint, tags array<string>"'
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if not isinstance(each, str):
+                raise _Wrong("a type of Hive's, like bigint or array<string>", name, each)
+    elif not isinstance(value, str):
+        raise _Wrong(wanted)
+    try:
+        return columns_of(value)
+    except UsageError as error:
+        raise _Wrong(f"{wanted}: {error}") from None
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -360,6 +410,10 @@ def _part(kind: str, name: str, given: Any, directory: Path, scope: Scope, fault
         return None
     if "code" in values:
         values["code"] = directory.absolute() / values["code"]
+    if "to" in values:
+        values["to"] = place_of(values["to"], directory)
+    if "options" in values:
+        values["options"] = options_of(values["options"], directory)
     part = section.part(name=name, **values)
     section.check(part, scope, faults)
     return part
@@ -462,6 +516,11 @@ def _check_mapping(part: MappingPart, scope: Scope, faults: Faults) -> None:
         faults.add(["mapping", part.name], f"will not do: {error}")
 
 
+def _check_delivery(part: Delivery, scope: Scope, faults: Faults) -> None:
+    for place, text in faults_of(part, scope):
+        faults.add(["delivery", part.name, *place], text)
+
+
 def _check_pairs(parts: Iterable[MappingPart], scope: Scope, faults: Faults) -> None:
     """A mapping is found again by stream and function."""
     seen: dict[tuple[str, str], str] = {}
@@ -522,6 +581,32 @@ _SECTIONS: Final[Mapping[str, _Section]] = {
         },
         ("stream", "function"),
         _check_mapping,
+    ),
+    "delivery": _Section(
+        Delivery,
+        {
+            "stream": _text("the name of a stream", STREAM_NAME.fullmatch),
+            "direct": _flag,
+            "to": _text("a directory, relative to the pipeline file, or a URL like s3://bucket/folder", bool),
+            "format": _text(f"one of {', '.join(FORMATS)}", FORMATS.__contains__),
+            "columns": _columns,
+            "compression": _text("the name of a compression, like GZIP or ZSTD", bool),
+            "prefix": _text("a text", lambda text: True),
+            "error_prefix": _text("a text", lambda text: True),
+            "partition_by": _text("a jq query for the keys, like {day: .time[0:10]}", bool),
+            "transform": _text("the name of a function, perhaps with an alias, like clean:live", bool),
+            "size_mb": _number(DELIVERY_BUFFER_BYTES_MAX / MIB),
+            "interval_s": _number(DELIVERY_INTERVAL_MS_MAX / 1000, or_zero=True),
+            "start": _text('"TRIM_HORIZON" or "LATEST"', ("TRIM_HORIZON", "LATEST").__contains__),
+            "time_zone": _text("the name of a time zone, like Europe/Berlin", bool),
+            "manifest": _flag,
+            "delimiter": _text("what follows each record", bool),
+            "retry_s": _whole(0, _RETRY_S_MAX),
+            "extension": _text("the end of files' names, like .jsonl", bool),
+            "options": _options,
+        },
+        ("to",),
+        _check_delivery,
     ),
 }
 

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal
 import orjson
 
 from streamkit.kit.backend import Backend
+from streamkit.kit.delivery import Delivery
+from streamkit.kit.delivery_client import DeliveryClient
 from streamkit.kit.kit import Kit
 from streamkit.kit.lambda_client import LambdaClient, Package, package_of
 from streamkit.kit.pipeline import (
@@ -28,10 +30,11 @@ from streamkit.kit.pipeline import (
     destination_arn,
     did_you_mean,
 )
-from streamkit.model.errors import ResourceNotFound
+from streamkit.model.errors import ResourceNotFound, UsageError
 from streamkit.model.names import FunctionArn, Scope, StreamArn
 
 Outcome = Literal["made", "changed", "left alone"]
+Kind = Literal["stream", "function", "delivery", "mapping"]
 
 _FUNCTION_MEMBERS: Final = {  # key: member of a function's configuration
     "runtime": "Runtime",
@@ -45,7 +48,7 @@ _FUNCTION_MEMBERS: Final = {  # key: member of a function's configuration
 class Done:
     """What became of a part. `changes`: what of it was changed, in words."""
 
-    kind: Literal["stream", "function", "mapping"]
+    kind: Kind
     name: str
     outcome: Outcome
     changes: tuple[str, ...] = ()
@@ -62,13 +65,20 @@ class Provisioner:
     """Over a server, or over a node of this process. Every call may raise a StreamkitError."""
 
     def __init__(
-        self, backend: Backend, functions: LambdaClient, scope: Scope, on_done: Callable[[Done], None] = lambda _: None
+        self,
+        backend: Backend,
+        functions: LambdaClient,
+        deliveries: DeliveryClient,
+        scope: Scope,
+        on_done: Callable[[Done], None] = lambda _: None,
     ) -> None:
+        """`on_done` hears of each part, and may be changed."""
         self._backend = backend
         self._kit = Kit(backend)
         self._functions = functions
+        self._deliveries = deliveries
         self._scope = scope
-        self._on_done = on_done
+        self.on_done = on_done
 
     # -- before ------------------------------------------------------------------------------------------------------
 
@@ -87,18 +97,39 @@ class Provisioner:
             place = ["mapping", mapping.name]
             if mapping.stream not in streams:
                 faults.add([*place, "stream"], _missing("stream", mapping.stream, streams))
-            await self._check_function(mapping, own, there, faults)
+            await self._check_function([*place, "function"], mapping.function, own, there, faults)
             target = StreamArn.parse(destination_arn(mapping.on_failure or "", self._scope))
             if target is not None and target.scope == self._scope and target.name not in streams:
                 faults.add([*place, "on_failure"], _missing("stream", target.name, streams))
+        for delivery in pipeline.deliveries:
+            await self._check_delivery(delivery, streams, own, there, faults)
         faults.finish()
 
-    async def _check_function(
-        self, mapping: MappingPart, own: Collection[str], there: Collection[str], faults: Faults
+    async def _check_delivery(
+        self,
+        delivery: Delivery,
+        streams: Collection[str],
+        own: Collection[str],
+        there: Collection[str],
+        faults: Faults,
     ) -> None:
-        arn = FunctionArn.parse(mapping.function, self._scope)
+        place = ["delivery", delivery.name]
+        if delivery.stream is not None and delivery.stream not in streams:
+            faults.add([*place, "stream"], _missing("stream", delivery.stream, streams))
+        if delivery.transform is not None:
+            await self._check_function([*place, "transform"], delivery.transform, own, there, faults)
+        found = await self._deliveries.settled(delivery.name)
+        if found is not None:
+            try:
+                self._deliveries.require_same_source(delivery, found)
+            except UsageError as error:
+                faults.add(place, f"will not do: {error}")
+
+    async def _check_function(
+        self, place: list[str], function: str, own: Collection[str], there: Collection[str], faults: Faults
+    ) -> None:
+        arn = FunctionArn.parse(function, self._scope)
         assert arn is not None, "a file is checked when it is loaded"
-        place = ["mapping", mapping.name, "function"]
         if arn.name not in {*own, *there}:
             faults.add(place, _missing("function", arn.name, {*own, *there}))
         elif arn.qualifier not in (None, "$LATEST"):
@@ -106,7 +137,7 @@ class Provisioner:
             if arn.name not in there or not await self._is_there("GetFunctionConfiguration", values):
                 faults.add(
                     place,
-                    f'is "{mapping.function}", and {arn.name} has no version or alias {arn.qualifier} yet; '
+                    f'is "{function}", and {arn.name} has no version or alias {arn.qualifier} yet; '
                     f"`streamkit functions alias {arn.name} {arn.qualifier} VERSION` makes one",
                 )
 
@@ -120,12 +151,19 @@ class Provisioner:
     async def _function_names(self) -> set[str]:
         return {each["FunctionName"] for each in await self._functions.all("ListFunctions", "Functions")}
 
+    async def make(self, pipeline: Pipeline) -> None:
+        """All of it, in the order in which parts need each other."""
+        await self.make_streams(pipeline)
+        await self.make_functions(pipeline)
+        await self.make_deliveries(pipeline)
+        await self.make_mappings(pipeline)
+
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def make_streams(self, pipeline: Pipeline) -> None:
         there = set(await self._kit.streams())
         for part in pipeline.streams:
-            self._on_done(await (self._change_stream(part) if part.name in there else self._make_stream(part)))
+            self.on_done(await (self._change_stream(part) if part.name in there else self._make_stream(part)))
 
     async def _make_stream(self, part: StreamPart) -> Done:
         shards, hours = part.shards or 1, part.retention_hours or 24
@@ -155,7 +193,7 @@ class Provisioner:
         for part in pipeline.functions:
             package = await asyncio.to_thread(package_of, part.code)
             make = self._change_function if part.name in there else self._make_function
-            self._on_done(await make(part, package))
+            self.on_done(await make(part, package))
 
     async def _make_function(self, part: FunctionPart, package: Package) -> Done:
         values = {
@@ -216,12 +254,19 @@ class Provisioner:
         await self._functions.settled_function(name)
         return True
 
+    # -- deliveries --------------------------------------------------------------------------------------------------
+
+    async def make_deliveries(self, pipeline: Pipeline) -> None:
+        for part in pipeline.deliveries:
+            ensured = await self._deliveries.ensure(part)
+            self.on_done(Done("delivery", part.name, *ensured))
+
     # -- mappings ----------------------------------------------------------------------------------------------------
 
     async def make_mappings(self, pipeline: Pipeline) -> None:
         for part in pipeline.mappings:
             found = await self._found(part)
-            self._on_done(await (self._make_mapping(part) if found is None else self._change_mapping(part, found)))
+            self.on_done(await (self._make_mapping(part) if found is None else self._change_mapping(part, found)))
 
     async def _found(self, part: MappingPart) -> Mapping[str, Any] | None:
         values = {"EventSourceArn": str(StreamArn(self._scope, part.stream)), "FunctionName": part.function}
@@ -285,7 +330,7 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _done(kind: Literal["stream", "function", "mapping"], name: str, changes: list[str], note: str = "") -> Done:
+def _done(kind: Kind, name: str, changes: list[str], note: str = "") -> Done:
     return Done(kind, name, "changed" if changes else "left alone", tuple(changes), note)
 
 

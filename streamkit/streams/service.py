@@ -137,8 +137,10 @@ class Streams:
         tags: Mapping[str, str] | None = None,
         record_bytes_max: int | None = None,
         retention_hours: int | None = None,
+        is_private: bool = False,
     ) -> Stream:
-        """A new stream with equal shards. Raises ResourceInUse where the name is taken, LimitExceeded."""
+        """A new stream with equal shards; a private one counts for no quota and is never throttled. Raises
+        ResourceInUse where the name is taken, LimitExceeded."""
         scope, name = arn
         if name in self._streams.get(scope, {}):
             raise ResourceInUse(f"Stream {name} under account {scope.account} already exists.")
@@ -146,9 +148,10 @@ class Streams:
             self._require_room_on_demand(scope)
             shards_count = shards_count or ON_DEMAND_SHARDS_AT_START
         assert shards_count is not None
-        rules.require_room_for_shards(
-            scope, self.open_shards_count(scope), shards_count, self._settings.shards_per_account_max
-        )
+        if not is_private:
+            rules.require_room_for_shards(
+                scope, self.open_shards_count(scope), shards_count, self._settings.shards_per_account_max
+            )
         if retention_hours is not None:
             rules.require_retention(retention_hours)
         now_ms = self._clock.now_ms()
@@ -165,12 +168,14 @@ class Streams:
             ],
             mode=mode,
             tags=rules.with_tags({}, tags or {}, name, scope.account),
+            is_private=is_private,
         )
         if record_bytes_max is not None:
             state = msgspec.structs.replace(state, record_bytes_max=record_bytes_max)
         if retention_hours is not None:
             state = msgspec.structs.replace(state, retention_hours=retention_hours)
-        if delay_ms := self._settings.transition_delay_ms:
+        delay_ms = 0 if is_private else self._settings.transition_delay_ms
+        if delay_ms:
             state = msgspec.structs.replace(state, status="CREATING", pending=Pending(now_ms + delay_ms))
         self._control.save_stream(state)
         stream = self._admit(state)
@@ -353,7 +358,8 @@ class Streams:
     # -- how a change comes about ------------------------------------------------------------------------------------
 
     def _admit(self, state: StreamState) -> Stream:
-        stream = Stream(state, self._log_store, self._clock, enforces_limits=self._settings.enforces_limits)
+        is_limited = self._settings.enforces_limits and not state.is_private
+        stream = Stream(state, self._log_store, self._clock, enforces_limits=is_limited)
         self._streams.setdefault(state.arn.scope, {})[state.name] = stream
         self._by_id[state.id] = stream
         return stream

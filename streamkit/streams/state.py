@@ -90,6 +90,7 @@ class StreamState(msgspec.Struct, frozen=True):
     consumers: dict[str, ConsumerState] = {}
     pending: Pending | None = None
     shard_count_updates_ms: list[int] = []
+    is_private: bool = False  # a log of ours behind something else: no user knows of it, no quota counts it
 
     @property
     def arn(self) -> StreamArn:

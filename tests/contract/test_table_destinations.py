@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from warnings import catch_warnings, simplefilter
 
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Field, write_deltalake
 from deltalake.exceptions import TableNotFoundError
+from deltalake.schema import PrimitiveType
+from polars.exceptions import PerformanceWarning
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
+from pyiceberg.types import StringType
 
 from streamkit.clock import Clock
 from streamkit.delivery.destination import DeliveryFailed, Destination, Range, Refused, Sealed, Surroundings
@@ -69,7 +73,7 @@ class Place:
         self.storage: dict[str, str] = {}
 
     def surroundings(self, clock: Clock) -> Surroundings:
-        return Surroundings(clock, self.directory.parent / "buckets")
+        return Surroundings(clock, self.catalog_file.parent)
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -96,8 +100,8 @@ class BucketPlace(Place):
         self._proxy = proxy
         bucket = f"tables-{next(_BUCKETS)}"
         store.make_bucket(bucket)
-        self.url = self.warehouse = f"s3://{bucket}/lake"
-        self.catalog_file = directory.parent / "buckets" / "catalog.sqlite"
+        self._bucket = bucket
+        self.below("lake")
         self.properties = {
             "s3.endpoint": store.endpoint,
             "s3.access-key-id": store.settings["access_key_id"],
@@ -111,6 +115,11 @@ class BucketPlace(Place):
             "AWS_SECRET_ACCESS_KEY": store.settings["secret_access_key"],
             "AWS_REGION": store.settings["region"],
         }
+
+    def below(self, folder: str) -> None:
+        """Another place in the bucket."""
+        self.url = self.warehouse = f"s3://{self._bucket}/{folder}"
+        self.catalog_file = self.directory.parent / folder / "catalog.sqlite"
 
     def surroundings(self, clock: Clock) -> Surroundings:
         return replace(super().surroundings(clock), object_store=self._settings)
@@ -274,7 +283,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
 
 def test_values_of_every_type_are_read_as_they_were(desk: Desk) -> None:
     """By the format's own library and by polars, from the first file and from one with the table's own schema."""
-    at = datetime(2026, 11, 23, 19, 30, 0, 123000)
+    at = datetime(2026, 11, 23, 19, 30, 0, 123000)  # noqa: DTZ001 Iceberg and Delta have times without a zone
     kinds = [pa.int64(), pa.int32(), pa.float64(), pa.bool_(), pa.timestamp("us"), pa.date32(), pa.decimal128(9, 2)]
     nested = [pa.list_(pa.struct([("x", pa.string()), ("y", pa.int64())])), pa.map_(pa.string(), pa.int64())]
     columns: dict[str, list[Any]] = {
@@ -294,13 +303,20 @@ def test_values_of_every_type_are_read_as_they_were(desk: Desk) -> None:
     desk.deliver(desk.seal(first))
     second = first.cast(desk.schema())
     desk.deliver(desk.seal(second))
-    read = desk.harness.rows().select(schema.names)
-    assert read.to_pylist() == first.to_pylist() * 2
     if isinstance(desk.harness, IcebergHarness):
-        with desk.harness.table() as table, pytest.warns(UserWarning):
+        with desk.harness.table() as table, catch_warnings():
+            simplefilter("ignore", PerformanceWarning)  # there is a faster plug-in
             seen = polars.scan_iceberg(table).collect()
+        with desk.harness.table() as table:
+            paths = [task.file.file_path.removeprefix("file://") for task in table.scan().plan_files()]
+        # pyiceberg 0.12 reads a list of structs that is null as an empty one; its other columns are right.
+        whole = pa.concat_tables([pq.read_table(path).cast(schema) for path in sorted(paths)])
+        assert whole.to_pylist() == first.to_pylist() * 2
+        read = desk.harness.rows().drop_columns("list")
+        assert read.to_pylist() == first.drop_columns("list").to_pylist() * 2
     else:
         seen = polars.read_delta(desk.harness.place.url)
+        assert desk.harness.rows().select(schema.names).to_pylist() == first.to_pylist() * 2
     assert sorted(seen["id"].to_list()) == [1, 1, 2, 2]
     assert sorted(map(str, seen["at"].to_list())) == sorted(map(str, [at, at, None, None]))
 
@@ -323,14 +339,10 @@ def test_a_column_that_a_table_got_meanwhile_is_in_its_schema_and_null_in_what_c
     before, late = desk.seal(rows(1)), desk.seal(rows(2))
     desk.deliver(before)
     if isinstance(desk.harness, IcebergHarness):
-        from pyiceberg.types import StringType
-
         with desk.harness.table() as table, table.update_schema() as update:
             update.add_column("more", StringType())
     else:
         assert isinstance(desk.harness, DeltaHarness)
-        from deltalake import Field, PrimitiveType
-
         desk.harness.table().alter.add_columns(Field("more", PrimitiveType("string")))
     assert desk.schema().names == ["id", "text", "more"]
     after = rows(3).append_column("more", pa.array(["there"])).cast(desk.schema())
@@ -345,7 +357,7 @@ def test_a_column_that_a_table_got_meanwhile_is_in_its_schema_and_null_in_what_c
 def test_columns_that_a_table_does_not_have_are_an_error_that_stays(desk: Desk) -> None:
     desk.deliver(desk.seal(rows(1)))
     for other in (rows(2).append_column("more", pa.array([1])), rows(2).set_column(0, "id", pa.array(["two"]))):
-        with pytest.raises(DeliveryFailed, match="SchemaMismatch|column") as caught:
+        with pytest.raises(DeliveryFailed, match="column") as caught:
             desk.deliver(desk.seal(other))
         assert caught.value.is_final
     assert desk.ids() == [1]
@@ -357,14 +369,15 @@ def test_commits_carry_where_their_records_came_from(desk: Desk) -> None:
     if isinstance(desk.harness, IcebergHarness):
         with desk.harness.table() as table:
             snapshot = table.current_snapshot()
-            assert snapshot is not None and snapshot.summary is not None
-            assert json.loads(snapshot.summary["streamkit.ranges"]) == [[0, 5, 9], [3, 0, 2]]
+            assert snapshot is not None
+            assert snapshot.summary is not None
+            assert json.loads(snapshot.summary["streamkit.ranges"] or "") == [[0, 5, 9], [3, 0, 2]]
             assert snapshot.summary[f"streamkit.{DELIVERY_ID}.number"] == "1"
     else:
         assert isinstance(desk.harness, DeltaHarness)
-        table = desk.harness.table()
-        assert table.history(1)[0]["streamkit.ranges"] == [[0, 5, 9], [3, 0, 2]]
-        assert table.transaction_version(DELIVERY_ID) == 1
+        found = desk.harness.table()
+        assert found.history(1)[0]["streamkit.ranges"] == [[0, 5, 9], [3, 0, 2]]
+        assert found.transaction_version(DELIVERY_ID) == 1
 
 
 def test_iceberg_finds_its_number_in_the_snapshots_if_somebody_took_the_property_away(iceberg_desk: Desk) -> None:
@@ -445,7 +458,7 @@ TIMES: Final = pa.schema([("id", pa.int64()), ("at", pa.timestamp("us")), ("coun
 
 
 def times(count: int) -> pa.Table:
-    start = datetime(1969, 12, 31, 22, 30)  # around the epoch, where rounding towards zero would show
+    start = datetime(1969, 12, 31, 22, 30)  # noqa: DTZ001 around the epoch, where rounding towards zero would show
     at = [None if each % 10 == 9 else start + timedelta(minutes=each) for each in range(count)]
     return pa.table({"id": range(count), "at": at, "country": ["DE", None, "US"] * (count // 3)}, schema=TIMES)
 
@@ -453,7 +466,7 @@ def times(count: int) -> pa.Table:
 @pytest.mark.parametrize(
     ("partition_by", "partitions"),
     [
-        ("hour(at)", 6),
+        ("hour(at)", 7),
         (["day(at)", "country"], 9),
         (["bucket(3, id)", "truncate(1, country)"], 9),
         ("identity(country)", 3),
@@ -494,27 +507,31 @@ def test_a_delta_table_is_partitioned_by_columns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["iceberg", "delta"])
 @pytest.mark.parametrize("fault", ["lose", "fail"])
-def test_whatever_request_of_a_delivery_fails_rows_are_in_the_table_once(
+def test_whatever_write_of_a_delivery_fails_rows_are_in_the_table_once(
     tmp_path: Path, store: ObjectStore, proxy: FaultProxy, kind: str, fault: Any
 ) -> None:
-    """Its answer is lost, or it is answered with an error: one after the other, until a delivery has no more."""
-    harnesses: dict[str, Callable[[Place], TableHarness]] = {"iceberg": IcebergHarness, "delta": DeltaHarness}
-    desk = Desk(harnesses[kind](BucketPlace(tmp_path / "lake", store, proxy)), tmp_path)
-    desk.deliver(desk.seal(rows(0)))
-    for place in range(1, 100):
-        sealed = desk.seal(rows(place))
-        proxy.then(*["pass"] * (place - 1), fault)
-        try:
+    """Its answer is lost, or it is answered with an error: each write of a delivery in turn."""
+    bucket = BucketPlace(tmp_path / "lake", store, proxy)
+    writes: list[int] | None = None  # their places among the requests of a delivery
+    while writes is None or writes:
+        bucket.below(f"lake-{next(_BUCKETS)}")
+        desk = Desk(IcebergHarness(bucket) if kind == "iceberg" else DeltaHarness(bucket), tmp_path)
+        desk.deliver(desk.seal(rows(1)))
+        sealed = desk.seal(rows(2))
+        proxy.seen.clear()
+        if writes is None:
             desk.deliver(sealed)
-        except DeliveryFailed as error:
-            assert not error.is_final
-        is_over = bool(proxy.plan)
-        proxy.plan.clear()
+            writes = [place for place, (line, _) in enumerate(proxy.seen) if not line.startswith(("GET", "HEAD"))]
+            assert len(writes) >= 2, "rows, and the commit"
+        else:
+            proxy.plan.extend(["pass"] * writes.pop())
+            proxy.then(fault)
+            with suppress(DeliveryFailed):
+                desk.deliver(sealed)
+            assert not proxy.plan
+            assert fault in [done for _, done in proxy.seen]
         desk.deliver(sealed)
-        assert desk.ids() == list(range(place + 1))
-        if is_over:
-            break
-    assert 3 < place < 99, "there are such requests, and they end"
+        assert desk.ids() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.catalog import predicates
@@ -321,6 +321,7 @@ def test_no_pattern_takes_long(expression: str) -> None:
     assert time.process_time() - started_s < 2
 
 
+@settings(deadline=None)
 @given(st.text("ab*.|", max_size=12), st.text("ab", max_size=8))
 def test_stars_mean_what_regular_expressions_with_dots_and_stars_mean(expression: str, name: str) -> None:
     """The fast way and the plain one agree."""
@@ -409,6 +410,7 @@ def test_what_is_no_expression_is_refused(expression: str) -> None:
         predicates.parse(expression, KEYS)
 
 
+@settings(deadline=None)
 @given(st.text("yearion gd'()=<>,12%_", max_size=40))
 def test_an_expression_is_understood_or_refused(expression: str) -> None:
     """Nothing else ever happens, whatever it is."""
@@ -418,6 +420,7 @@ def test_an_expression_is_understood_or_refused(expression: str) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.text("ab%_", max_size=8), st.text("ab", max_size=8))
 def test_like_is_what_it_is_in_sql(pattern: str, value: str) -> None:
     """Held against a regular expression."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import random
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.api.channels import Channels
@@ -404,6 +405,9 @@ def test_a_stream_has_one_channel_of_each_kind_and_a_name_one_channel() -> None:
             await made.create(to_bucket("other"))
         with pytest.raises(LimitExceeded, match="b already"):
             await made.create(to_table("other"))
+        asked = [made.create(to_bucket(f"c{place}", "s2")) for place in range(3)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(each, LimitExceeded) for each in outcomes) == 2
 
     world(story)
 
@@ -594,6 +598,7 @@ def validated(kind: Any, rows: Rows) -> Processed:
     return run(main, seed=1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=6), st.sampled_from([b'{"a":1}', b"[1,2]", b"1", b'"\xc3\xbc"', b"{"]))))
 @pytest.mark.parametrize("kind", ["JSON", "STRING", "BYTE_ARRAY"])
 def test_records_that_are_not_what_a_channel_says_fail_alone(kind: str, values: list[bytes]) -> None:

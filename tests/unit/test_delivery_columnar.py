@@ -160,7 +160,7 @@ def test_parquet_is_read_by_others(
     assert {column.compression for column in columns_of(metadata).values()} == {compression}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(count=st.integers(0, 40), cuts=st.lists(st.integers(0, 40), max_size=6), dictionary=st.booleans())
 def test_parquet_is_the_same_wherever_pieces_are_cut(
     count: int, cuts: list[int], dictionary: bool, tmp_path: Path
@@ -289,7 +289,7 @@ def test_orc_is_read_by_others(compression: Any, version: Any, tmp_path: Path) -
     assert [None if pandas.isna(each) else each for each in frame["carrier"]] == [each["carrier"] for each in expected]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(count=st.integers(0, 40), cuts=st.lists(st.integers(0, 40), max_size=6))
 def test_orc_is_the_same_wherever_pieces_are_cut(count: int, cuts: list[int], tmp_path: Path) -> None:
     """Also where there are no rows at all."""
@@ -377,7 +377,7 @@ def values_of(kind: Any, *, nulls: bool = True) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(data=st.data())
 def test_nested_values_of_any_shape_are_read_back(kind: str, data: st.DataObject, tmp_path: Path) -> None:
     """Nulls at any depth, in slices too. pyarrow's ORC writer, left to itself, gets some of them wrong."""

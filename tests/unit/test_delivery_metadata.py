@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from typing import Any
 
@@ -60,6 +61,8 @@ def one(query: str, document: Any) -> str | Bad | None:
         ("{k: (.n | tonumber | floor)}", {"n": "12"}, "12"),
         ("{k: (.price * 2 - 1)}", {"price": 1.75}, "2.5"),
         ('{k: (.path | ltrimstr("/"))}', {"path": "/aws/lambda"}, "aws/lambda"),
+        ('{k: (.n | ltrimstr("x"))}', {"n": 5}, "5"),
+        ('{k: ."a\\"\\\\\\n".b}', {'a"\\\n': {"b": "x"}}, "x"),
         ("{k: .big}", {"big": 123456789012345678901234567890}, "123456789012345678901234567890"),
     ],
 )
@@ -80,7 +83,7 @@ documents = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**53), 2**53)
-    | st.sampled_from([0.5, -2.25, 1e3, 1700000000.75, 2024, 1700000000, 1565382027])
+    | st.sampled_from([0.5, -2.25, 1700000000.75, 2024, 1700000000, 1565382027])
     | st.sampled_from(["", "x", "Ab\u00e9", "2024-02-03T04:05:06Z", "2024-13-03T04:05:06Z", "12", "-7", "07", "a-b"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
     max_leaves=10,
@@ -106,8 +109,8 @@ functions = st.sampled_from(
         'strftime("%Y/%j %H:%M:%S %u %V%%")',
         'split("-")',
         'split("T")[0]',
-        'ltrimstr("x")',
-        'rtrimstr("c")',
+        'tostring | ltrimstr("x")',
+        'tostring | rtrimstr("c")',
         ".a",
         ".[0]",
         ".[0:1]",
@@ -158,7 +161,7 @@ def test_compiled_queries_say_what_libjq_says(expression: str, values: list[Any]
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.sampled_from('{}[]()|,:."\\a1 $@/-+?#;\n') | st.sampled_from(["if", "then", "as"]), max_size=30))
+@given(st.lists(st.sampled_from([*'{}[]()|,:."\\a1 $@/-+?#;\n', "if", "then", "as", "\\("]), max_size=30).map("".join))
 def test_any_text_is_a_query_or_refused(text: str) -> None:
     """There is no other outcome."""
     for query in (text, "{" + text + "}", "{k: " + text + "}"):
@@ -327,3 +330,13 @@ def test_the_process_ends_with_its_owner() -> None:
     assert process.poll() is None
     del library
     assert process.poll() is not None
+
+
+def test_without_jq_only_common_queries_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are refused when they are given; a record that only libjq understands fails."""
+    monkeypatch.setitem(sys.modules, "jq", None)
+    with pytest.raises(InvalidArgument, match="jq"):
+        check_query("{k: (.a | tojson)}")
+    rows, (failed,) = extract("{k: (.a | tostring)}", b'{"a":1}', b'{"a":[1]}')
+    assert rows.offset.to_pylist() == [0]
+    assert "not installed" in failed.errors[0][1]

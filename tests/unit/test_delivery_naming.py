@@ -8,7 +8,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.delivery.naming import Namer, check_prefixes, object_id, random_text, too_long
@@ -189,6 +189,7 @@ def test_dots_that_are_part_of_a_longer_name_stay() -> None:
     assert prefix_of(both, partition=partition) == "p/%2E%2E/"
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(
         st.text(min_size=1).map(lambda text: text.encode(errors="replace").decode()), min_size=2, max_size=2
@@ -256,6 +257,7 @@ ZONES: Final = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(at_ms=INSTANTS, zone=ZONES)
 def test_fields_agree_with_another_reckoning(at_ms: int, zone: str) -> None:
     """The C library's, for what it knows of a date."""
@@ -268,6 +270,7 @@ def test_fields_agree_with_another_reckoning(at_ms: int, zone: str) -> None:
     assert formatted("SSS", zone, at_ms) == f"{at_ms % 1000:03}"
 
 
+@settings(deadline=None)
 @given(day=st.dates(date(1970, 1, 1), date(2099, 12, 31)))
 def test_weeks_begin_on_sunday_and_the_first_has_new_years_day(day: date) -> None:
     """Counted out, from the Sunday on or before the first of January."""
@@ -284,6 +287,7 @@ def test_weeks_begin_on_sunday_and_the_first_has_new_years_day(day: date) -> Non
     )
 
 
+@settings(deadline=None)
 @given(at_ms=INSTANTS, zone=ZONES)
 def test_all_times_of_a_name_are_one_instant(at_ms: int, zone: str) -> None:
     """However often a prefix asks, and in the suffix as well."""

@@ -8,12 +8,12 @@ import hashlib
 import json
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamkit.clock import SystemClock
@@ -34,7 +34,7 @@ async def inline(work: Callable[[], T]) -> T:
     return work()
 
 
-def rows_of(*values: bytes, keys: dict[str, Sequence[str]] | None = None) -> Rows:
+def rows_of(*values: bytes, keys: Mapping[str, Sequence[str]] | None = None) -> Rows:
     count = len(values)
     return Rows(
         pa.array(values, pa.binary()),
@@ -78,6 +78,7 @@ def aggregate(records: Sequence[tuple[str, bytes]]) -> bytes:
     return b"\xf3\x89\x9a\xc2" + message + hashlib.md5(message).digest()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=5), st.binary(max_size=300)), min_size=1, max_size=20))
 def test_an_aggregate_becomes_its_records(records: list[tuple[str, bytes]]) -> None:
     """With their data, their own partition keys and their numbers, between the records around it."""
@@ -89,6 +90,7 @@ def test_an_aggregate_becomes_its_records(records: list[tuple[str, bytes]]) -> N
     assert rows.partition_key.to_pylist() == [b"key-0", *(key.encode() for key, _ in records), b"key-2"]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_broken_aggregate_is_a_record_like_any_other(data: st.DataObject) -> None:
     """Whichever byte is changed or missing: nothing is lost, and nothing is raised."""
@@ -99,6 +101,7 @@ def test_a_broken_aggregate_is_a_record_like_any_other(data: st.DataObject) -> N
         assert through(SplitAggregates(offload=inline), rows_of(broken)).rows.data.to_pylist() == [broken]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_message_with_a_right_digest_is_split_or_passes(message: bytes) -> None:
     """The digest is no proof that there is a message."""
@@ -124,6 +127,7 @@ json_values = st.recursive(
 json_objects = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), json_values, max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(json_objects, min_size=1, max_size=6), st.sampled_from(["", "\n", "\r\n", " \n "]))
 def test_json_objects_one_after_the_other_become_records(objects: list[dict[str, object]], between: str) -> None:
     """Whatever stands in them, and with or without lines."""
@@ -255,6 +259,7 @@ def test_a_record_that_would_fill_the_memory_fails() -> None:
 # -- delimiter --------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=9), max_size=5), st.binary(min_size=1, max_size=3))
 def test_the_delimiter_follows_each_record(values: list[bytes], delimiter: bytes) -> None:
     """Also one that ends with it already."""
@@ -308,6 +313,7 @@ def test_steps_come_in_the_order_of_the_plan() -> None:
 # -- partitions -------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.sampled_from("01")), max_size=40))
 def test_partitions_hold_each_row_once_and_in_order(values: list[tuple[str, str, str]]) -> None:
     """One for each combination of values, in the order in which they first come."""

@@ -68,6 +68,7 @@ class World:
         self.random = random.Random(1)
         self.delay_ms = delay_ms
         self.prepared: list[str] = []
+        self.functions = {"f"}
         self.open()
 
     def open(self) -> None:
@@ -85,7 +86,7 @@ class World:
         self.registry.listen(self.hear)
 
     def function_exists(self, arn: FunctionArn) -> bool:
-        return arn.name == "f"
+        return arn.name in self.functions
 
     async def prepare(self, state: DeliveryState) -> DeliveryState:
         self.prepared.append(state.name)
@@ -129,15 +130,19 @@ class World:
 
 
 def tell(main: Callable[[World], Coroutine[Any, Any, None]], **options: Any) -> None:
-    """Runs a story in a world of its own."""
+    """Runs a story in a world of its own. Nothing may fail on the side, in a timer."""
 
     async def story(clock: VirtualClock, _: random.Random) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
         world = World(clock, **options)
         await world.registry.start()
         await main(world)
+        await clock.sleep(10 * DELAY_MS)
         await world.registry.close()
 
+    faults: list[dict[str, Any]] = []
     run(story, seed=1)
+    assert faults == []
 
 
 # -- two moments -----------------------------------------------------------------------------------------------------
@@ -186,6 +191,9 @@ def test_deleting_takes_its_time_and_its_progress_with_it() -> None:
         with pytest.raises(ResourceNotFound, match=r"Firehose d under account 000000000000 not found\."):
             world.registry.find(SCOPE, "d")
         assert (world.store.streams(), world.store.progress(state.id)) == ([], Progress())
+        again = await world.create()
+        await world.clock.sleep(10 * DELAY_MS)
+        assert world.registry.find(SCOPE, "d").id == again.id
 
     tell(main)
 
@@ -215,6 +223,22 @@ def test_a_change_of_the_destination_is_in_effect_at_once() -> None:
         await world.registry.told()
         assert world.heard[1:] == [("d 1 ACTIVE", "d 2 ACTIVE"), ("d 2 ACTIVE", "d 3 ACTIVE")]
         assert world.store.streams()[0].document["Prefix"] == "q/"
+
+    tell(main)
+
+
+def test_a_function_that_went_away_does_not_keep_the_rest_from_being_changed() -> None:
+    """It is looked for where it is given, and not again."""
+
+    async def main(world: World) -> None:
+        parameters = [{"ParameterName": "LambdaArn", "ParameterValue": "f"}]
+        processing = {"Enabled": True, "Processors": [{"Type": "Lambda", "Parameters": parameters}]}
+        configuration = {**BUCKET, "ProcessingConfiguration": processing}
+        await world.create_active(ExtendedS3DestinationConfiguration=configuration)
+        world.functions.clear()
+        await world.update(ExtendedS3DestinationUpdate={"Prefix": "p/"})
+        with pytest.raises(InvalidArgument, match="Function not found: f"):
+            await world.update(2, ExtendedS3DestinationUpdate={"ProcessingConfiguration": processing})
 
     tell(main)
 

@@ -97,7 +97,7 @@ def round_trip(compression: TextCompression, pieces: list[pa.RecordBatch], path:
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     records=st.lists(st.binary(max_size=200), max_size=30),
     cuts=st.lists(st.integers(0, 30), max_size=5),

@@ -61,7 +61,7 @@ def test_the_file_that_help_shows_is_read_and_has_every_key(directory: Path) -> 
     shown = re.sub(r"^  ", "", text, flags=re.MULTILINE)
     shown = "\n".join(re.split(r"\s{3,}", line)[0] for line in shown.splitlines())
     document = tomllib.loads(shown)
-    assert {kind: set(next(iter(parts.values()))) for kind, parts in document.items()} == {
+    assert {kind: {key for part in parts.values() for key in part} for kind, parts in document.items()} == {
         kind: set(keys) for kind, keys in KEYS.items()
     }
     pipeline = loaded(directory, shown.replace("functions/count", "code"))
@@ -133,7 +133,10 @@ MAPPING = '[mapping.m]\nstream = "s"\nfunction = "f"\n'
     [
         ("shards = 1", "shards stands outside of any section; sections are [stream.NAME], "),
         ("[streams.a]", "streams is no kind of section; did you mean [stream.NAME]?"),
-        ("[delivery.a]", "delivery is no kind of section; they are [stream.NAME], [function.NAME], [mapping.NAME]"),
+        (
+            "[table.a]",
+            "table is no kind of section; they are [stream.NAME], [function.NAME], [mapping.NAME], [delivery.NAME]",
+        ),
         ("[stream]\nshards = 1", "stream.shards is no section; it belongs into one, [stream.NAME]"),
         ("[stream.a]\nshard = 1", "stream.a.shard is no key of a stream; did you mean shards?"),
         ("[stream.a]\nshards = 0", "stream.a.shards is 0; it has to be a whole number from 1 to 10,000"),

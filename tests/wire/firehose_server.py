@@ -215,15 +215,15 @@ class FirehoseServer:
 
 
 @contextlib.contextmanager
-def firehose_client(port: int, account: str = ACCOUNT, region: str = REGION) -> Iterator[Any]:
-    """boto3 that checks no input by itself and tries once."""
+def firehose_client(port: int, account: str = ACCOUNT, region: str = REGION, *, checks: bool = False) -> Iterator[Any]:
+    """boto3 that tries once, and checks no input by itself unless it is asked to."""
     client = boto3.session.Session().client(
         "firehose",
         endpoint_url=f"http://127.0.0.1:{port}",
         region_name=region,
         aws_access_key_id=account,
         aws_secret_access_key="secret",
-        config=Config(retries={"total_max_attempts": 1}, parameter_validation=False),
+        config=Config(retries={"total_max_attempts": 1}, parameter_validation=checks),
     )
     try:
         yield client

@@ -781,6 +781,6 @@ def test_a_signature_with_parts_missing_says_which(world: World) -> None:
 
 
 def test_an_operation_that_streamkit_lacks_is_said_by_name(world: World) -> None:
-    answer = world.raw.call("CreateChannel")
+    answer = world.raw.call("CreateQueue")
     assert (answer.status, answer.json["__type"]) == (501, "NotImplementedException")
-    assert answer.json["message"] == "streamkit does not implement CreateChannel yet."
+    assert answer.json["message"] == "streamkit does not implement CreateQueue yet."

@@ -307,10 +307,11 @@ def test_a_delivery_stream_is_made_and_deleted_in_the_time_that_is_set() -> None
     ],
 )
 def test_each_destination_has_its_own_defaults_and_tells_no_secret(
-    client: Any, kind: str, configuration: dict[str, Any], defaults: dict[str, Any]
+    client: Any, server: FirehoseServer, kind: str, configuration: dict[str, Any], defaults: dict[str, Any]
 ) -> None:
-    """AccessKey, HECToken and Password are taken and never shown again."""
-    create(client, "d", **{f"{kind}DestinationConfiguration": configuration})
+    """AccessKey, HECToken and Password are taken and never shown again. boto3 finds the request right, too."""
+    with firehose_client(server.port, checks=True) as checking:
+        create(checking, "d", **{f"{kind}DestinationConfiguration": configuration})
     answer = client.describe_delivery_stream(DeliveryStreamName="d")
     assert "secret!" not in json.dumps(answer, default=str)
     shown = answer["DeliveryStreamDescription"]["Destinations"][0][f"{kind}DestinationDescription"]

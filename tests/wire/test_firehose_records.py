@@ -11,7 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from streamkit.testing.clock import ManualClock
-from tests.wire.clients import RawClient
+from streamkit.testing.server import ServerProcess
+from tests.wire.clients import RawClient, kinesis
 from tests.wire.firehose_server import (
     BUCKET,
     ROLE,
@@ -19,6 +20,7 @@ from tests.wire.firehose_server import (
     FirehoseServer,
     create,
     describe,
+    firehose_client,
     invalid,
     refused,
     serving,
@@ -156,6 +158,22 @@ def test_what_is_over_the_limit_is_told_to_slow_down_record_by_record() -> None:
         ]
         with refused("ServiceUnavailableException", "Slow down."):
             client.put_record(DeliveryStreamName="d", Record=records[0])
+
+
+def test_a_whole_server_puts_what_is_acknowledged_where_only_it_can_see_it(
+    streamkit_shared_server: ServerProcess,
+) -> None:
+    """Deleting the delivery stream, and making it again, begins anew."""
+    with firehose_client(streamkit_shared_server.port, checks=True) as client:
+        for _ in range(2):
+            create(client)
+            assert client.put_record(DeliveryStreamName="d", Record={"Data": b"x"})["RecordId"]
+            answer = client.put_record_batch(DeliveryStreamName="d", Records=[{"Data": b"x"}] * 500)
+            assert answer["FailedPutCount"] == 0
+            with kinesis(streamkit_shared_server.endpoint) as streams:
+                assert streams.list_streams()["StreamNames"] == []
+            client.delete_delivery_stream(DeliveryStreamName="d")
+        assert client.list_delivery_streams()["DeliveryStreamNames"] == []
 
 
 # -- destinations by URL ---------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from streamkit.delivery.convert.times import MILLISECONDS_FROM
 
 Quick = Callable[[pa.Array], pa.Array]
 
-_EXACT_DOUBLE: Final = 1 << 53
+_EXACT_DOUBLE: Final = (1 << 53) - 1  # integers up to here, and no others, are the same as doubles
+_LONG_MAX: Final = (1 << 63) - 1
+_LONG_DIGITS: Final = 19
 _VALUES_AT_ONCE: Final = 64  # below it, looking at each value costs no more than another try at all of them
 
 _DATE: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
@@ -83,6 +85,10 @@ def _leaf(leaf: Leaf, array: pa.Array, rules: Rules) -> tuple[pa.Array, list[int
             return _integers(leaf, array)
         case "floating" if types.is_float64(was):
             return _doubles(leaf, array)
+        case "decimal" if types.is_int64(was):
+            return _whole_decimals(leaf, array)
+        case "decimal" if types.is_floating(was):
+            return _decimals(leaf, array)
         case "timestamp" if types.is_floating(was):
             return _epochs(leaf, array)
         case "text" if types.is_string(was):
@@ -156,6 +162,33 @@ def _epochs(leaf: Leaf, array: pa.Array) -> tuple[pa.Array, list[int]]:
     fits = pc.and_(pc.greater_equal(rounded, float(low)), pc.less_equal(rounded, float(high)))
     made = _where(fits, rounded).cast(pa.int64()).cast(leaf.type)
     return made, _places(pc.invert(fits))
+
+
+def _whole_decimals(leaf: Leaf, array: pa.Array) -> tuple[pa.Array, list[int]]:
+    factor = 10**leaf.type.scale
+    most = min(10**leaf.type.precision - 1, _LONG_MAX) // factor
+    fits = pc.and_(pc.greater_equal(array, -most), pc.less_equal(array, most))
+    scaled = array if factor == 1 or not most else pc.multiply(_where(fits, array), factor)
+    return _unscaled(leaf, _where(fits, scaled)), _places(pc.invert(fits))
+
+
+def _decimals(leaf: Leaf, array: pa.Array) -> tuple[pa.Array, list[int]]:
+    """Of doubles that are the nearest to a decimal of the column's scale: then the text they were read from is, rounded,
+    this decimal and no other."""
+    factor = float(10**leaf.type.scale)
+    scaled = pc.round(pc.multiply(array, factor))
+    most = float(min(10**leaf.type.precision - 1, _EXACT_DOUBLE))
+    fits = pc.and_(
+        pc.equal(pc.divide(scaled, factor), array),
+        pc.and_(pc.greater_equal(scaled, -most), pc.less_equal(scaled, most)),
+    )
+    return _unscaled(leaf, _where(fits, scaled).cast(pa.int64())), _places(pc.invert(fits))
+
+
+def _unscaled(leaf: Leaf, array: pa.Array) -> pa.Array:
+    """Integers as the digits of decimals."""
+    wide = array.cast(pa.decimal128(_LONG_DIGITS, 0))
+    return pa.Array.from_buffers(leaf.type, len(wide), wide.buffers(), wide.null_count, wide.offset)
 
 
 def _cut(leaf: Leaf, array: pa.Array) -> pa.Array:

@@ -36,7 +36,7 @@ from streamkit.model.limits import (
     CONVERSION_BLOCK_BYTES,
     CONVERSION_READS_MAX,
     CONVERSION_SAMPLE_RECORDS,
-    JSON_DEPTH_MAX,
+    RECORD_DEPTH_MAX,
 )
 
 _SPACE: Final = " \t\n\r"
@@ -189,10 +189,7 @@ class _Quick:
             self._learn(data)
         count = len(data)
         candidates = _plain_objects(data)
-        columns: list[pa.Array] | None = None
-        if self._reading.strict:
-            left = self._unsuspicious(candidates)
-            columns, left = self._strictly(left, data)
+        columns, left = self._strictly(self._unsuspicious(candidates), data)
         if columns is None:
             return _Quickly([pa.array([], each.shape.type) for each in self._root.members], _range(0), list(range(count)))
         columns, left = self._with_others(columns, left)
@@ -210,9 +207,12 @@ class _Quick:
     def _arrange(self) -> None:
         reading, rules = self._reading, self._rules
         self._whole = patterns.whole(reading.schema, is_open=self._is_open)
-        self._misfits = patterns.misfits(reading.schema) if self._is_open else None
+        is_loose = self._is_open or patterns.is_wide(reading.schema)
+        self._misfits = patterns.misfits(reading.schema) if is_loose else []
         spellings = {key: reading.spelling(key) for key in _keys(self._root)}
         self._suspicion = patterns.suspicion(spellings, ignores_case=rules.ignores_case, dots=rules.dots_to_underscores)
+        self._escaped_key = patterns.escaped_key(spellings)
+        self._unusual_key = patterns.unusual_key(spellings) if len(self._suspicion) > 1 else None
         keys = [reading.spelling(self._root.members[place].key) for place in reading.exact]
         self._pruned = Pruned(list(dict.fromkeys(keys)))
         self._pruned_keys = keys
@@ -230,17 +230,32 @@ class _Quick:
         if not self._is_open or not len(candidates.rows):
             return candidates
         text = candidates.text
-        odd = pc.match_substring_regex(text, self._suspicion)
+        odd = self._suspicious(text)
         if self._rules.keys_vary and _has_backslash(text):
-            odd = pc.or_(odd, pc.match_substring_regex(text, patterns.ESCAPED_KEY))
+            odd = pc.or_(odd, pc.match_substring_regex(text, self._escaped_key))
         # An array takes two bytes: only records that are long enough can nest too deep.
-        long = pc.greater(pc.binary_length(text), 2 * JSON_DEPTH_MAX)
+        long = pc.greater(pc.binary_length(text), 2 * RECORD_DEPTH_MAX)
         if pc.any(long).as_py():
             records = text.filter(long).cast(pa.binary()).to_pylist()
-            deep = [record.count(b"[") + record.count(b"{") > JSON_DEPTH_MAX for record in records]
+            deep = [record.count(b"[") + record.count(b"{") > RECORD_DEPTH_MAX for record in records]
             if any(deep):
                 odd = pc.or_(odd, pc.replace_with_mask(long, long, pa.array(deep)))
         return candidates.filter(pc.invert(odd)) if pc.any(odd).as_py() else candidates
+
+    def _suspicious(self, text: pa.StringArray) -> pa.BooleanArray:
+        first, *more = self._suspicion
+        odd = pc.match_substring_regex(text, first)
+        if not more:
+            return odd
+        # Of a wide table: only those with unusual keys are looked at once for each hundred of its columns.
+        unusual = pa.repeat(True, len(text))
+        if self._unusual_key is not None:
+            unusual = pc.match_substring_regex(text, self._unusual_key)
+        part = text.filter(unusual)
+        found = pa.repeat(False, len(part))
+        for pattern in more:
+            found = pc.or_(found, pc.match_substring_regex(part, pattern))
+        return pc.or_(odd, pc.replace_with_mask(unusual, unusual, found))
 
     def _strictly(self, left: _Candidates, data: pa.BinaryArray) -> tuple[list[pa.Array] | None, _Candidates]:
         """The strict columns of the records that are left in the end; None where it is not worth another try."""
@@ -264,8 +279,6 @@ class _Quick:
                     has_learned = True
                     if self._learn(data):
                         is_sifted, sifted = False, self._unsuspicious(begun_with)
-                        if not self._reading.strict:
-                            return None, left
                 left = sifted
             elif pass_on.row is not None and pass_on.row < len(left.rows):
                 left = left.filter(kept(len(left.rows), [pass_on.row]))
@@ -278,8 +291,8 @@ class _Quick:
         # In bytes: UTF-8 would make the expression's states many more.
         records = left.text[first:].cast(pa.binary())
         good = pc.match_substring_regex(records, self._whole)
-        if self._misfits is not None:
-            good = pc.and_not(good, pc.match_substring_regex(records, self._misfits))
+        for pattern in self._misfits:
+            good = pc.and_not(good, pc.match_substring_regex(records, pattern))
         return left.filter(pa.concat_arrays([pa.repeat(True, len(left.text) - len(records)), good]))
 
     def _table(self, left: _Candidates) -> list[pa.Array]:
@@ -364,20 +377,20 @@ def _keys(shape: StructOf) -> set[str]:
 
 
 def _plain_objects(data: pa.BinaryArray) -> _Candidates:
-    """Records in UTF-8 that begin and end as objects do, without the space around them where not all are without."""
+    """Records in UTF-8 that begin and end as objects do; without the space around them where many have such."""
     rows = _range(len(data))
     try:
         text = data.cast(pa.string())
     except pa.ArrowInvalid:
         mask = pa.array([_is_utf8(record) for record in data.to_pylist()], pa.bool_())
         text, rows = data.filter(mask).cast(pa.string()), rows.filter(mask)
-    opened = pc.starts_with(text, "{")
-    good = pc.and_(opened, pc.or_(pc.ends_with(text, "}"), pc.ends_with(text, "}\n")))
-    if pc.all(good, min_count=0).as_py():
-        return _Candidates(text, rows)
-    text = pc.utf8_trim(text, _SPACE)
-    good = pc.and_(pc.starts_with(text, "{"), pc.ends_with(text, "}"))
-    return _Candidates(text, rows).filter(good)
+    candidates = _Candidates(text, rows)
+    good = pc.and_(pc.starts_with(text, "{"), pc.or_(pc.ends_with(text, "}"), pc.ends_with(text, "}\n")))
+    others = len(text) - (pc.sum(good).as_py() or 0)
+    if others * _MANY > len(text):
+        candidates = _Candidates(pc.utf8_trim(text, _SPACE), rows)
+        good = pc.and_(pc.starts_with(candidates.text, "{"), pc.ends_with(candidates.text, "}"))
+    return candidates.filter(good) if others else candidates
 
 
 def _is_utf8(record: bytes) -> bool:

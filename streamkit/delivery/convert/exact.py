@@ -35,7 +35,7 @@ from streamkit.delivery.convert.times import (
     stamp_of_integer,
     stamp_of_text,
 )
-from streamkit.model.limits import JSON_DEPTH_MAX
+from streamkit.model.limits import RECORD_DEPTH_MAX
 
 PARSE_ERROR: Final = "DataFormatConversion.ParseError"
 MALFORMED_DATA: Final = "DataFormatConversion.MalformedData"
@@ -110,7 +110,7 @@ def documents(record: bytes) -> list[Any]:
     """The JSON documents of a record, at least one, decoded. Raises Bad."""
     if not record.strip():
         raise Bad(MALFORMED_DATA, EMPTY)
-    if record.count(b"[") + record.count(b"{") > JSON_DEPTH_MAX and _depth(record) > JSON_DEPTH_MAX:
+    if record.count(b"[") + record.count(b"{") > RECORD_DEPTH_MAX and _depth(record) > RECORD_DEPTH_MAX:
         raise _too_deep()
     try:
         return [decode(record)]
@@ -129,7 +129,7 @@ def _malformed(error: Exception) -> Bad:
 
 
 def _too_deep() -> Bad:
-    return Bad(PARSE_ERROR, f"Encountered malformed JSON. Documents nest no deeper than {JSON_DEPTH_MAX} here.")
+    return Bad(PARSE_ERROR, f"Encountered malformed JSON. Documents nest no deeper than {RECORD_DEPTH_MAX} here.")
 
 
 def _depth(record: bytes) -> int:
@@ -140,7 +140,7 @@ def _depth(record: bytes) -> int:
         if first in b"[{":
             depth += 1
             deepest = max(deepest, depth)
-            if deepest > JSON_DEPTH_MAX:
+            if deepest > RECORD_DEPTH_MAX:
                 break
         elif first in b"]}":
             depth -= 1

@@ -21,9 +21,15 @@ _NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?"
 _ANY: Final = rf'(?:{_STRING}|[-0-9tfn][-+.0-9a-zE]*|[\[{{](?:[^"]|{_STRING})*[\]}}])'
 
 
+# An automaton for more keys than this outgrows the memory that RE2 gives it, and takes a hundred times as long.
+_KEYS_AT_ONCE: Final = 100
+
+
 def whole(schema: pa.Schema, *, is_open: bool) -> str:
     """Of records that are one object whose members are of the types that `schema` reads, and no others unless
-    `is_open`."""
+    `is_open`. Of a wide table, any object."""
+    if len(_starts(schema)) > _KEYS_AT_ONCE:
+        schema, is_open = pa.schema([]), True
     return f"^{_SPACE}{_object(schema, is_open)}{_SPACE}$"
 
 
@@ -50,31 +56,40 @@ def _value(type_: pa.DataType, is_open: bool) -> str:
         return _INTEGER
     if types.is_floating(type_):
         return _NUMBER
-    if types.is_decimal(type_):
-        return _fixed(type_.precision - type_.scale, type_.scale)
     return _STRING
-
-
-def _fixed(whole_digits: int, scale: int) -> str:
-    digits = f"(?:0|[1-9][0-9]{{0,{whole_digits - 1}}})" if whole_digits else "0"
-    return rf"-?{digits}(?:\.[0-9]{{1,{scale}}})?" if scale else f"-?{digits}"
 
 
 def _sequence(item: str) -> str:
     return f"(?:(?:{item})(?:{_SPACE},{_SPACE}(?:{item}))*)?"
 
 
-def misfits(schema: pa.Schema) -> str | None:
+def misfits(schema: pa.Schema) -> list[str]:
     """Of records in which a key of `schema` is followed by what its type does not begin with: what `whole` overlooks
-    where it is open. Keys that stand for several types are left out."""
-    starts: dict[str, set[str]] = {}
-    _gather(schema, starts)
+    where it is open, or the table is wide. Keys that stand for several types are left out."""
     by_start: dict[str, list[str]] = {}
-    for name, found in starts.items():
+    for name, found in _starts(schema).items():
         if len(found) == 1:
             by_start.setdefault(min(found), []).append(_quoted(name))
-    parts = [f'"(?:{"|".join(names)})"{_SPACE}:{_SPACE}{start}' for start, names in by_start.items()]
-    return "|".join(parts) or None
+    parts = [
+        f'"(?:{"|".join(names)})"{_SPACE}:{_SPACE}{start}'
+        for start, all_names in by_start.items()
+        for names in _groups(all_names)
+    ]
+    return parts if sum(map(len, by_start.values())) > _KEYS_AT_ONCE else ["|".join(parts)] if parts else []
+
+
+def is_wide(schema: pa.Schema) -> bool:
+    return len(_starts(schema)) > _KEYS_AT_ONCE
+
+
+def _starts(schema: pa.Schema) -> dict[str, set[str]]:
+    starts: dict[str, set[str]] = {}
+    _gather(schema, starts)
+    return starts
+
+
+def _groups(names: list[str]) -> list[list[str]]:
+    return [names[start : start + _KEYS_AT_ONCE] for start in range(0, len(names), _KEYS_AT_ONCE)]
 
 
 def _gather(members: Iterable[pa.Field], starts: dict[str, set[str]]) -> None:
@@ -103,7 +118,7 @@ def _wrong_start(type_: pa.DataType, more: str = "") -> str:
         return f"[^tf{more}]"
     if types.is_integer(type_):
         return f"(?:[^-0-9{more}]|-?[0-9]+[.eE]|-?[0-9]{{20,}})"
-    if types.is_floating(type_) or types.is_decimal(type_):
+    if types.is_floating(type_):
         return f"[^-0-9{more}]"
     return f'[^"{more}]'
 
@@ -113,20 +128,33 @@ def _wrong_start(type_: pa.DataType, more: str = "") -> str:
 # RapidJSON takes these for numbers, also in members that nobody asks for. Outside of strings they come after a string
 # that ended, with no other between. That it begins with a quote, as keys do, lets RE2 leap from quote to quote.
 _NO_JSON: Final = rf'{_SPACE}[:,\]}}][^"]*(?:NaN|Inf)'
-ESCAPED_KEY: Final = rf'\\u00[2-7][0-9a-fA-F](?:[^"\\]|\\.)*"{_SPACE}:'
-"""Of records in which a letter of a key is escaped. Those have a backslash."""
 
 
-def suspicion(spellings: Mapping[str, str], *, ignores_case: bool, dots: bool) -> str:
+def escaped_key(keys: Iterable[str]) -> str:
+    """Of records in which a letter that `keys` could be written with is escaped, in a key. Those have a backslash."""
+    letters = "(?:00[2-7]|212[aA])" if all(key.isascii() for key in keys) else ""
+    return rf'\\u{letters}(?:[^"\\]|\\.)*"{_SPACE}:'
+
+
+def suspicion(spellings: Mapping[str, str], *, ignores_case: bool, dots: bool) -> list[str]:
     """Of records in which a strict reader that ignores members it does not know could overlook something: a key that
     stands for one of `spellings` (after folding: as it is read) and is written otherwise, or what is no JSON.
 
-    It may match where nothing is wrong, and overlooks keys in which a letter is escaped."""
-    parts = [_NO_JSON]
+    They may match where nothing is wrong, and overlook keys in which a letter is escaped."""
     keys = [_otherwise(key, spelling, ignores_case, dots) for key, spelling in spellings.items()]
-    if any(keys):
-        parts.append(f'(?:{"|".join(key for key in keys if key)})"{_SPACE}:')
-    return f'"(?:{"|".join(parts)})'
+    groups = _groups([key for key in keys if key]) or [[]]
+    patterns = [f'"(?:{"|".join(names)})"{_SPACE}:' for names in groups if names]
+    if len(groups) == 1:
+        return [f'"(?:{"|".join([_NO_JSON, *(pattern[1:] for pattern in patterns)])})']
+    return [f'"{_NO_JSON}', *patterns]
+
+
+def unusual_key(spellings: Mapping[str, str]) -> str | None:
+    """Of records that have a key with a character which none of the spellings has and folding could change. None where
+    the spellings have such characters themselves."""
+    if any(not spelling.isascii() or "." in spelling or spelling.lower() != spelling for spelling in spellings.values()):
+        return None
+    return rf'"[^"\\]*[A-Z.\x{{212a}}][^"\\]*"{_SPACE}:'
 
 
 def _otherwise(key: str, spelling: str, ignores_case: bool, dots: bool) -> str:

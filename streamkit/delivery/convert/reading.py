@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from streamkit.delivery.convert.exact import Bad, Float, documents
+from streamkit.delivery.convert.exact import Bad, Float, decode, documents
 from streamkit.delivery.convert.shapes import Leaf, ListOf, MapOf, Member, Rules, Shape, StructOf
 
 _USUAL: Final = {
@@ -52,14 +53,14 @@ class Reading:
                     seen.members(self._root, document)
             except (Bad, RecursionError):
                 continue
-        before = (self.schema, self.is_open, self.strict)
+        before = (self.schema, self.is_open, self.strict, self.spellings.copy())
         self.is_open = self.is_open or seen.has_unknown
         for key, spellings in seen.spellings.items():
             self.spellings[key] = spellings.most_common(1)[0][0]
         for shape, kinds in seen.kinds.items():
             self._kinds[shape] = _merged(kinds)
         self._arrange()
-        return before != (self.schema, self.is_open, self.strict)
+        return before != (self.schema, self.is_open, self.strict, self.spellings)
 
     def spelling(self, key: str) -> str:
         return self.spellings.get(key, key)
@@ -99,17 +100,17 @@ class Reading:
         return pa.struct([pa.field(self.spelling(each.key), type_) for each, type_ in zip(members, types, strict=True)])
 
     def _leaf(self, leaf: Leaf, kind: str) -> pa.DataType | None:
-        if leaf.kind == "decimal" and kind in ("text", "integer", "number"):
-            # Arrow takes numbers and text alike for decimals.
-            return leaf.type if self._rules.is_lenient else None
         if kind == "text":
             return pa.string()
         if kind == "boolean" and leaf.kind in ("boolean", "text"):
             return pa.bool_()
         if kind in ("integer", "number") and leaf.kind == "floating":
             return pa.float64()
-        if kind == "integer" and leaf.kind in ("integer", "text", "timestamp"):
+        if kind == "integer" and leaf.kind in ("integer", "decimal", "text", "timestamp"):
             return pa.int64()
+        if kind == "number" and leaf.kind == "decimal" and leaf.type.scale <= _SCALE_MAX:
+            # Not as decimals: where those overflow, Arrow's reader gives other numbers and no error.
+            return pa.float64()
         if kind == "number" and leaf.kind == "timestamp" and not self._rules.stamps.is_hive:
             return pa.float64()
         return None
@@ -155,6 +156,9 @@ class _Seen:
             self.members(shape, value)
 
 
+_SCALE_MAX: Final = 9  # of decimals whose digits most doubles hold
+
+_NOT_PLAIN: Final = re.compile(r'["\\\x00-\x1f]')
 _KINDS: Final = {
     bool: "boolean",
     int: "integer",
@@ -169,17 +173,22 @@ class Pruned:
     """Decodes some members of records that are known to be one object each, by their keys as they are written."""
 
     def __init__(self, keys: list[str]) -> None:
-        names = [f"member_{place}" for place in range(len(keys))]
-        kind = msgspec.defstruct(
-            "Members",
-            [(name, Any, None) for name in names],
-            rename=dict(zip(names, keys, strict=True)),
-            gc=False,
-        )
-        self._decoder = msgspec.json.Decoder(kind, float_hook=Float)
-        self._names = names
+        self._keys = keys
+        self._names = [f"member_{place}" for place in range(len(keys))]
+        self._decoder: msgspec.json.Decoder[Any] | None = None
+        if not any(_NOT_PLAIN.search(key) for key in keys):  # msgspec has no names for those
+            kind = msgspec.defstruct(
+                "Members",
+                [(name, Any, None) for name in self._names],
+                rename=dict(zip(self._names, keys, strict=True)),
+                gc=False,
+            )
+            self._decoder = msgspec.json.Decoder(kind, float_hook=Float)
 
     def values(self, record: bytes) -> Iterator[Any]:
         """Of each key, None where it is missing."""
+        if self._decoder is None:
+            document = decode(record)
+            return (document.get(key) for key in self._keys)
         found = self._decoder.decode(record)
         return (getattr(found, name) for name in self._names)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,7 @@ class JqLibrary:
         self._record_cpu_ms = record_cpu_ms
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: Callable[[], object] = bool  # ends the process, also when this object goes
         self._is_json = msgspec.json.Decoder(msgspec.Raw).decode
 
     def keys(self, documents: Sequence[bytes]) -> list[Keys | Bad]:
@@ -63,9 +64,8 @@ class JqLibrary:
 
     def close(self) -> None:
         with self._lock:
-            if self._process is not None:
-                _end(self._process)
-                self._process = None
+            self._end()
+            self._process = None
 
     def _is_document(self, record: bytes) -> bool:
         """One document, neither none nor several: libjq would take those one after the other."""
@@ -81,7 +81,7 @@ class JqLibrary:
             if not self._is_installed():
                 return []
             self._process = self._start()
-            weakref.finalize(self, _end, self._process)
+            self._end = weakref.finalize(self, _end, self._process)
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -98,7 +98,7 @@ class JqLibrary:
         except BrokenPipeError:
             pass
         if len(answers) < len(documents):
-            _end(process)
+            self._end()
             self._process = None
         return answers
 

@@ -10,6 +10,7 @@ for the record, and libjq answers. All other queries are libjq's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any, Final, NamedTuple
@@ -253,6 +254,9 @@ class Extraction:
         return True
 
 
+_NOT_A_FIELD: Final = re.compile(r'[\x00-\x1f"\\]')  # names that msgspec has no fields for
+
+
 class _Pruned:
     """Decodes of a document the members on the way to some leaves, and reads the leaves by columns."""
 
@@ -269,7 +273,7 @@ class _Pruned:
 
     def _shape(self, tree: dict[str, Any], depth: int) -> tuple[Any, dict[str, Any]]:
         """A type for msgspec, and by member the same of what is below."""
-        if "" in tree or depth > QUERY_DEPTH_MAX:
+        if "" in tree or depth > QUERY_DEPTH_MAX or any(map(_NOT_A_FIELD.search, tree)):
             return Any, {}
         members = {name: self._shape(below, depth + 1) for name, below in tree.items()}
         fields = [

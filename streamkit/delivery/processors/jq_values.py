@@ -229,7 +229,7 @@ def _split(separator: str) -> Function:
 
 
 def _trim(change: Callable[[str], str]) -> Function:
-    """What is no string passes through."""
+    """What is no string passes through, as in jq 1.6; in 1.8 it is an error."""
     return lambda value: change(value) if type(value) is str else value
 
 
@@ -258,6 +258,8 @@ def _strftime(pattern: str) -> Function:
 
     def call(value: Any) -> str:
         kind = type(value)
+        if kind is list:
+            raise Unsure  # a broken-down time
         if kind is not int and kind is not float:
             raise QueryError("strftime/1 requires parsed datetime inputs")
         if not 0 <= value <= _SECONDS_MAX:

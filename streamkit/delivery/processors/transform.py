@@ -44,6 +44,7 @@ from streamkit.model.errors import (
     AccessDenied,
     RequestTooLarge,
     ResourceNotFound,
+    ServerError,
     StreamkitError,
     TooManyRequests,
 )
@@ -107,6 +108,10 @@ _NOT_CALLED: Final[Mapping[type[StreamkitError], Error]] = {
     TooManyRequests: (
         "Lambda.InvokeLimitExceeded",
         "The Lambda function invocation limit is exceeded. Increase the concurrent execution limit.",
+    ),
+    ServerError: (
+        "Lambda.InternalServerError",
+        "Amazon Data Firehose encountered InternalServerError when calling the Lambda service.",
     ),
 }
 
@@ -355,9 +360,9 @@ class Transform:
         finally:
             for task in tasks:
                 task.cancel()
-        if len(done) == 1:
-            return done[0]
-        return Processed(_joined([each.rows for each in done]), [failed for each in done for failed in each.failed])
+        kept = [each.rows for each in done if len(each.rows)]  # a batch of which nothing is left has no keys
+        failed = [failed for each in done for failed in each.failed]
+        return Processed(_joined(kept) if kept else done[0].rows, failed)
 
     async def _transform(self, rows: Rows) -> Processed:
         ids, records = await self._offload(lambda: self._events.records(rows))
@@ -443,6 +448,8 @@ def _key(keys: Any, name: str) -> str | Bad:
 
 def _joined(parts: Sequence[Rows]) -> Rows:
     first = parts[0]
+    if len(parts) == 1:
+        return first
     return Rows(
         pa.concat_arrays([part.data for part in parts]),
         pa.concat_arrays([part.arrived_ms for part in parts]),
