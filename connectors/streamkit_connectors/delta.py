@@ -53,6 +53,7 @@ from streamkit_connectors.tables import (
     fitting,
     local_path,
     make_directory,
+    names_option,
     sync_directory,
     without_large_types,
 )
@@ -78,13 +79,12 @@ class DeltaOptions:
             raise UsageError("a Delta destination needs the path of a table")
         store = surroundings.object_store
         local = local_path(str(url), surroundings)
-        partition_by = first_of(options, ["partition_by"]) or ()
         return cls(
             url=str(local or url),
             local=local,
             storage={} if local else {**_storage(store, surroundings.region), **(options.get("storage_options") or {})},
             columns=columns_option(options.get("columns")),
-            partition_by=(partition_by,) if isinstance(partition_by, str) else tuple(partition_by),
+            partition_by=names_option(options.get("partition_by")),
         )
 
 

@@ -9,8 +9,11 @@ The catalog is SQLite in the warehouse directory (`catalog.sqlite`), which other
 `SqlCatalog("streamkit", uri="sqlite:////<warehouse>/catalog.sqlite", warehouse="file:///<warehouse>")`, or a REST
 catalog by its URL. AWS's is the Glue catalog, named by its ARN: that means the one here.
 
+A table made here has the property `streamkit.snapshots-max`: when it has more snapshots, the older half expires, as
+commits would take longer and longer. Other tables, and those whose property was removed, keep all they have.
+
 Options:
-  path              the warehouse: a directory, or an s3:// URL
+  path, warehouse   the warehouse: a directory, or an s3:// URL
   tables            [{database, table, partition_by?}]; one of them. Or `database` and `table` themselves
   columns           of the table, if it has to be made (see `tables.columns_option`); otherwise the first file's
   partition_by      for making it: columns and transforms, such as `hour(ts)`, `bucket(16, id)`, `region`
@@ -88,6 +91,7 @@ from streamkit_connectors.tables import (
     fitting,
     in_bins,
     local_path,
+    names_option,
     schema_shape,
     without_large_types,
 )
@@ -95,6 +99,7 @@ from streamkit_connectors.tables import (
 CATALOG_NAME: Final = "streamkit"
 CATALOG_FILE: Final = "catalog.sqlite"
 TABLE_UUID: Final = b"iceberg.table-uuid"  # in a file's metadata: which table its field ids are of
+SNAPSHOTS_MAX: Final = "streamkit.snapshots-max"  # a table's property
 _FIELD_ID: Final = b"PARQUET:field_id"
 RANGES_PROPERTY: Final = "streamkit.ranges"
 _PARTITION: Final = re.compile(r"(\w+)\((?:(\d+)\s*,\s*)?([^()]+)\)")
@@ -104,6 +109,7 @@ _TABLE_PROPERTIES: Final = {
     "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
+    SNAPSHOTS_MAX: "500",
 }
 
 
@@ -137,15 +143,14 @@ class IcebergOptions:
         database, table = first_of(given, ["database", "namespace"]), given.get("table")
         if not database or not table:
             raise UsageError("an Iceberg destination needs the names of a database and of a table")
-        url = str(first_of(given, ["path", "url", "warehouse"]) or "")
+        url = str(first_of(given, ["path", "url", "warehouse"]) or "").rstrip("/")
         catalog_url = given.get("catalog_url")
         if not url and not catalog_url:
             raise UsageError("an Iceberg destination needs the path of a warehouse or the URL of a REST catalog")
         local = local_path(url, surroundings) if url else None
         catalog = first_of(given, ["catalog"]) or surroundings.settings.get("iceberg_catalog")
         catalog_path = Path(catalog) if catalog else (local or surroundings.buckets) / CATALOG_FILE
-        partition_by = first_of(given, ["partition_by"]) or ()
-        partitions = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
+        partitions = names_option(given.get("partition_by"))
         for each in partitions:
             partition_of(each)
         properties = {**_properties(surroundings), **(given.get("catalog_properties") or {})}
@@ -231,14 +236,36 @@ def data_file(table: Table, metadata: pq.FileMetaData, location: str, size_bytes
 
 
 def transaction_once(table: Table) -> Transaction:
-    """One that holds against the table exactly as it was loaded, or fails.
+    """One that holds against the table exactly as it was loaded, or fails. The table is not good for reading after it,
+    until it is refreshed.
 
     pyiceberg would repeat it on top of what another writer did, without asking us; what another process of ours did
-    would then be in twice. The table's property that says how often is overridden in this copy of its metadata, which
-    is only read."""
-    changed = {**table.properties, "commit.retry.num-retries": "0"}
-    table.metadata = table.metadata.model_copy(update={"properties": changed})
+    would then be in twice. And it copies all of the table's metadata some 15 times in a commit. So the transaction is
+    given metadata that say otherwise: only the changes go to the catalog, which makes them to metadata of its own."""
+    metadata = table.metadata
+    heads = {reference.snapshot_id for reference in metadata.refs.values()}
+    less: dict[str, Any] = {
+        "properties": {**table.properties, "commit.retry.num-retries": "0"},
+        "snapshots": [each for each in metadata.snapshots if each.snapshot_id in heads],
+        "snapshot_log": [],
+        "metadata_log": [],
+    }
+    table.metadata = metadata.model_copy(update=less)
     return table.transaction()
+
+
+def expire_snapshots(table: Table) -> None:
+    """What every commit costs grows with the snapshots a table has. Where the table says how many there may be, as
+    those made here do, the older half goes when there are more. Rows do not: they are in the newer ones, too."""
+    given = table.properties.get(SNAPSHOTS_MAX, "")
+    snapshots_max = int(given) if given.isdecimal() else 0
+    snapshots = sorted(table.snapshots(), key=lambda each: each.timestamp_ms)
+    if not 1 < snapshots_max < len(snapshots):
+        return
+    heads = {reference.snapshot_id for reference in table.metadata.refs.values()}
+    old = [each.snapshot_id for each in snapshots[: -(snapshots_max // 2)] if each.snapshot_id not in heads]
+    if old:
+        table.maintenance.expire_snapshots().by_ids(old).commit()
 
 
 def put_file(io: FileIO, path: Path, location: str) -> int:
@@ -422,6 +449,7 @@ class IcebergDestination:
             if _last_number(table, sealed.delivery_id) >= sealed.number or len(refused) == metadata.num_rows:
                 return refused
             try:
+                expire_snapshots(table)
                 self._commit(table, self._files(table, sealed, metadata, refused), sealed)
             finally:
                 for part in sealed.path.parent.glob(_part_of(sealed, "*").name):

@@ -16,9 +16,8 @@ where one does not end in one. Snappy and ZIP files cannot be merged so, and sta
 
 Only files with Firehose's names are touched, `<stream>-<version>-<time>-<uuid><extension>`, unless all are asked for;
 never files in folders of error output, backups or tables, or hidden ones, nor such as are younger than asked. Manifests
-go on naming the files that they were made of. A file that its
-delivery stream may still deliver again (it was stopped in the middle and has not run since) is not known here: it would
-be there twice then. Run deliveries before compaction.
+go on naming the files that are gone. A file that its delivery stream may still deliver again, because it was stopped in
+the middle and has not run since, cannot be told here, and would be there twice: run deliveries before compaction.
 """
 
 from __future__ import annotations
@@ -46,7 +45,12 @@ import pyarrow.parquet as pq
 from streamkit.clock import Clock
 from streamkit.delivery.destination import DeliveryFailed, Surroundings
 from streamkit.model.errors import StreamkitError, UsageError
-from streamkit.model.limits import LAKE_LEASE_MS, LAKE_LISTED_MAX, TABLE_READ_ROWS_MAX, TABLE_ROW_GROUP_BYTES
+from streamkit.model.limits import (
+    LAKE_LEASE_MS,
+    LAKE_LISTED_MAX,
+    TABLE_READ_ROWS_MAX,
+    TABLE_ROW_GROUP_BYTES,
+)
 from streamkit_connectors.files import Entry, FilesPlace, ObjectPlace
 from streamkit_connectors.s3 import open_place
 from streamkit_connectors.tables import (

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 HIDDEN_SUFFIX: Final = ".part"
 _SMALL: Final = 0.75
+_COMMA: Final = re.compile(r",(?![^()]*\))")  # not those within parentheses
 
 
 class Lane:
@@ -89,9 +91,15 @@ def _without_large_types(field: pa.Field) -> pa.Field:
 
 
 def columns_option(columns: Any) -> pa.Schema | None:
-    """The option `columns`: an Arrow schema, or names with Hive's types: `[("id", "bigint")]`, `{"id": "bigint"}`."""
+    """The option `columns`: an Arrow schema, or names with Hive's types: `[("id", "bigint")]`, `{"id": "bigint"}`,
+    `id:bigint,tags:array<string>`."""
     if columns is None or isinstance(columns, pa.Schema):
         return columns
+    if isinstance(columns, str):
+        try:
+            return pa.schema(list(to_arrow(parse(f"struct<{columns}>"))))
+        except InvalidArgument as error:
+            raise UsageError(f"columns cannot be understood: {error}") from error
     pairs = columns.items() if isinstance(columns, Mapping) else columns
     try:
         named = [(str(name), str(kind)) for name, kind in pairs]
@@ -101,6 +109,14 @@ def columns_option(columns: Any) -> pa.Schema | None:
         return pa.schema([pa.field(name, to_arrow(parse(kind))) for name, kind in named])
     except InvalidArgument as error:
         raise UsageError(f"columns cannot be understood: {error}") from error
+
+
+def names_option(names: Any) -> tuple[str, ...]:
+    """An option that has several: in a list, or with commas between, such as `hour(at), bucket(4, id)`."""
+    if not names:
+        return ()
+    found = _COMMA.split(names) if isinstance(names, str) else names
+    return tuple(str(each).strip() for each in found)
 
 
 class Mismatch(Exception):

@@ -309,7 +309,7 @@ class _Parser:
 
 
 def to_arrow(type_: HiveType) -> pa.DataType:
-    """Every field nullable. Timestamps are of microseconds, without a zone: what Parquet, Iceberg and Delta agree on."""
+    """With every field nullable. Timestamps are microseconds without a zone, which Parquet, Iceberg and Delta have."""
     import pyarrow as pa
 
     match type_:
@@ -372,6 +372,8 @@ def of_arrow(type_: pa.DataType) -> HiveType:
         return of_arrow(type_.value_type)
     if types.is_struct(type_):
         fields = [type_.field(place) for place in range(type_.num_fields)]
+        if len({field.name.lower() for field in fields}) != max(len(fields), 1):
+            raise InvalidArgument(f"Hive has no structs without members, or with two of one name: {type_}")
         return Struct(tuple((field.name, of_arrow(field.type)) for field in fields))
     if types.is_map(type_):
         return Map(of_arrow(type_.key_type), of_arrow(type_.item_type))

@@ -6,11 +6,11 @@ not said has its default. Objects are written when --size is there, or after --i
 TO is a directory (of the server's machine), s3://bucket/folder, a Delta or Iceberg table (delta+DIR, delta+s3://bucket/
 table, iceberg+DIR, iceberg+https://catalog), or an endpoint that takes records (https://, splunk+https://,
 opensearch+https://). Parquet and ORC without --columns get those of the first records, which then stay: see table
-streamkit.NAME of the catalog. What cannot be delivered goes to errors/ beside the rest.
+streamkit.NAME of the catalog. What cannot be delivered goes to _errors/ there.
 
 example:
   streamkit deliver clicks --to ./lake --format parquet
-  streamkit deliver clicks --to s3://lake/clicks --format parquet --columns "id bigint, tags array<string>" --hourly time
+  streamkit deliver clicks --to s3://lake/clicks --format parquet --columns "id bigint, time timestamp" --hourly time
   streamkit deliver clicks --to ./by-country --partition-by '{country: .geo.country}' --size 16MB --interval 10s --flush
   streamkit deliver clicks --to delta+./tables/clicks --transform clean:live
   streamkit deliver --direct audit --to ./audit --compression GZIP --prefix '!{timestamp:yyyy-MM-dd}/'
@@ -25,10 +25,10 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from streamkit.cli.common import add_endpoint, endpoint_of, print_json, say, scope_of
-from streamkit.config import Config, boolean, one_of
+from streamkit.config import Config, boolean
 from streamkit.kit.delivery import (
     FORMATS,
     Delivery,
@@ -43,6 +43,8 @@ from streamkit.kit.delivery_client import DeliveryClient, Ensured
 from streamkit.model.errors import ResourceNotFound, StreamkitError, UsageError
 from streamkit.model.limits import KIB, MIB
 from streamkit.model.names import Scope
+
+T = TypeVar("T")
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE)
 _SIZE_UNITS: Final = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB}
@@ -60,7 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name",
         help="of the delivery stream (default: STREAM-to-lake for a directory lake, STREAM-to-s3 for a bucket)",
     )
-    add("--from", dest="start", metavar="WHERE", help="TRIM_HORIZON or LATEST, when it is made (default: TRIM_HORIZON)")
+    add(
+        "--from",
+        dest="start",
+        type=_start,
+        metavar="WHERE",
+        help="TRIM_HORIZON or LATEST, when it is made (default: TRIM_HORIZON)",
+    )
     files = parser.add_argument_group("the files")
     add = files.add_argument
     add("--format", choices=FORMATS, help="json: a record a line; records: nothing between them (default: json)")
@@ -74,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders = parser.add_argument_group("their folders")
     add = folders.add_argument
     add("--prefix", metavar="TEXT", help="with AWS's expressions (default: the partitions', or 2026/01/31/09/)")
-    add("--error-prefix", metavar="TEXT", help="for what failed (default: errors/!{firehose:error-output-type}/)")
+    add("--error-prefix", metavar="TEXT", help="for what failed (default: _errors/!{firehose:error-output-type}/)")
     add("--time-zone", metavar="ZONE", help="of times in prefixes (default: UTC)")
     by = folders.add_mutually_exclusive_group()
     by.add_argument("--partition-by", metavar="QUERY", help="jq: a folder for each value: {country: .geo.country}")
@@ -102,7 +110,7 @@ def run(options: argparse.Namespace, config: Config) -> int:
     async def make() -> Ensured:
         async with DeliveryClient(endpoint_of(options, config), scope) as deliveries:
             if not is_named:
-                await _require_same_place(deliveries, delivery)
+                await deliveries.require_same_place(delivery)
             try:
                 done = await deliveries.ensure(delivery)
             except StreamkitError as error:
@@ -152,7 +160,7 @@ def _delivery(options: argparse.Namespace, config: Config) -> Delivery:
         partition_by=_partition_by(text("partition_by"), text("hourly"), text("daily")),
         size_mb=None if size_bytes is None else size_bytes / MIB,
         interval_s=config.value("interval", options.interval, _setting(_time), None),
-        start=config.value("from", options.start, _start, "TRIM_HORIZON"),
+        start=config.value("from", options.start, _setting(_start), "TRIM_HORIZON"),
         manifest=config.value("manifest", options.manifest, boolean, False),
         retry_s=None if retry_s is None else round(retry_s),
         options=options_of(_pairs(options.option), here),
@@ -180,7 +188,11 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
 
 
 def _start(text: str) -> str:
-    return one_of("TRIM_HORIZON", "LATEST")(text.upper().replace("-", "_"))
+    """For argparse."""
+    position = text.upper().replace("-", "_")
+    if position not in ("TRIM_HORIZON", "LATEST"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither TRIM_HORIZON nor LATEST")
+    return position
 
 
 def _size(text: str) -> float:
@@ -199,10 +211,10 @@ def _time(text: str) -> float:
     return float(found[1]) * _TIME_UNITS[found[2]]
 
 
-def _setting(kind: Callable[[str], float]) -> Callable[[str], float]:
+def _setting(kind: Callable[[str], T]) -> Callable[[str], T]:
     """The same for the environment and streamkit.toml."""
 
-    def read(text: str) -> float:
+    def read(text: str) -> T:
         try:
             return kind(text)
         except argparse.ArgumentTypeError as error:
@@ -223,19 +235,6 @@ def _refuse_faults(delivery: Delivery, scope: Scope) -> None:
         texts.append(f"{option}{text}")
     if texts:
         raise UsageError("\n  ".join(texts))
-
-
-async def _require_same_place(deliveries: DeliveryClient, delivery: Delivery) -> None:
-    """A name that nobody chose must not turn another delivery away from where it goes."""
-    found = await deliveries.settled(delivery.name)
-    if found is None:
-        return
-    known = found["Destinations"][0].get("StreamkitDestinationDescription", {}).get("Url")
-    if known != delivery.to:
-        raise UsageError(
-            f"there is a delivery {delivery.name} already, to {known or 'another kind of destination'}; `--name NAME` "
-            f"makes one more, and `--name {delivery.name}` changes that one"
-        )
 
 
 def _with_hint(error: StreamkitError, delivery: Delivery) -> StreamkitError:

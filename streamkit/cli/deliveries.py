@@ -1,8 +1,8 @@
 """List delivery streams and what they did, show one, flush, delete and put to them.
 
-A delivery stream is made by `streamkit deliver`, `streamkit up`, or any AWS tool for Firehose. Figures are counted
-since the server was started. FRESHNESS is the age of the oldest record that is not delivered, FAILED counts records
-that went to the error output, PENDING is what is on disk to be delivered, beside what is still being gathered.
+A delivery stream is made by `streamkit deliver`, `streamkit up`, or any AWS tool for Firehose. Figures are counted by
+name since the server was started. FRESHNESS is the age of the oldest record that is not delivered, FAILED counts
+records that went to the error output, PENDING is what is on disk to be delivered, beside what is still being gathered.
 
 example:
   streamkit deliveries

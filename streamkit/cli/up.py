@@ -49,7 +49,7 @@ the file:
                                    (its default), SNAPPY, GZIP; of orc SNAPPY (its default), ZLIB, ZSTD
   prefix = "day=!{partitionKeyFromQuery:day}/"   AWS's expressions; default: a folder for each of the query's
                                    keys, or without a query 2026/01/31/09/
-  error_prefix = "errors/!{firehose:error-output-type}/"
+  error_prefix = "_errors/!{firehose:error-output-type}/"
   partition_by = "{day: .time[0:10]}"   a jq query; a file for each value of its keys
   transform = "count"              a function that gets the records first, or with an alias: "count:live"
   size_mb = 64                     a file is written when so much is there,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -18,7 +20,7 @@ from streamkit.delivery.formats import Encoder
 from streamkit.delivery.ledger import Ledger
 from streamkit.delivery.line import Line, Schemas
 from streamkit.delivery.metering import Meter
-from streamkit.delivery.naming import Namer
+from streamkit.delivery.naming import Namer, random_text, too_long
 from streamkit.delivery.plan import (
     DeliveryPlan,
     DestinationSpec,
@@ -37,7 +39,11 @@ from streamkit.delivery.state import DeliveryState, Target
 from streamkit.delivery.store import DeliveryStore
 from streamkit.delivery.text import TextEncoder
 from streamkit.delivery.worker import DeliveryWorker, Job, Outlet
+from streamkit.model.limits import OBJECT_FILE_NAME_BYTES_MAX
 from streamkit.sources.source import Source
+
+_LONGEST_EXTENSION: Final = ".parquet"
+_ROOM: Final = "." * 24  # what times are written with is not always as long as at the epoch
 
 DESTINATIONS = "streamkit.destinations"
 FORMATS = "streamkit.formats"
@@ -66,6 +72,8 @@ class Workshop:
         first_positions: Mapping[int, int],
         schemas: Schemas,
         meter: Meter,
+        *,
+        first_incarnation: str = "",
     ) -> DeliveryWorker:
         """A worker that goes on where the ledger is. Blocks shortly: it looks through the stage."""
         ledger = Ledger(self.store, state.id)
@@ -95,6 +103,7 @@ class Workshop:
             schemas=schemas,
             table_schema=table_schema,
             active=lambda: worker.active_partitions(),
+            fits=_fits(outlets["main"], are_files=self._are_files(plan.destination)),
             clock=self.clock,
             offload=self.offload,
         )
@@ -113,9 +122,9 @@ class Workshop:
                 offload=self.offload,
                 meter=meter,
                 metric=table.metric,
+                first_incarnation=first_incarnation,
             )
         )
-        deliverer.restore()
         return worker
 
     def check(self, state: DeliveryState, plan: DeliveryPlan) -> None:
@@ -134,6 +143,11 @@ class Workshop:
             region=state.region,
             offload=self.offload,
         )
+
+    def _are_files(self, spec: DestinationSpec) -> bool:
+        """Whether names of objects are names of files."""
+        is_remote = self.surroundings.object_store or spec.options.get("endpoint")
+        return spec.service == "files" or (spec.service == "s3" and not is_remote)
 
     def _open(self, target: Target) -> Destination:
         return open_destination(target, self.surroundings)
@@ -180,6 +194,26 @@ def _outlets(plan: DeliveryPlan) -> dict[Role, Outlet]:
             _target(plan, backup.destination, backup.naming, backup.format),
         )
     return outlets
+
+
+def _fits(outlet: Outlet, *, are_files: bool) -> Callable[[Mapping[str, str]], bool]:
+    """Whether objects with these partition values can have their names, with room for names of months and the like."""
+    below = f"{outlet.target.options.get('prefix') or ''}/"
+    longest_id = str(uuid.UUID(int=0))
+
+    def fits(partition: Mapping[str, str]) -> bool:
+        key = outlet.namer.key(
+            arrived_at_ms=0,
+            id=longest_id,
+            extension=_LONGEST_EXTENSION,
+            partition=partition,
+            error_type=None,
+            random_text=random_text(longest_id),
+        )
+        longest = max(map(len, (key + _ROOM).encode().split(b"/")))
+        return not too_long(below + key + _ROOM) and not (are_files and longest > OBJECT_FILE_NAME_BYTES_MAX)
+
+    return fits
 
 
 def _namer(plan: DeliveryPlan, naming: Naming) -> Namer:

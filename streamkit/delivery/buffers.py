@@ -12,6 +12,7 @@ import pyarrow as pa
 from streamkit.delivery.destination import Range
 from streamkit.delivery.plan import Buffering
 from streamkit.delivery.state import BufferState, SpoolPiece
+from streamkit.model.limits import DELIVERY_BATCHES_BYTES_MAX, DELIVERY_BATCHES_MAX
 
 Role = Literal["main", "error", "backup"]
 
@@ -54,19 +55,33 @@ class Buffer:
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     pieces: list[SpoolPiece] = field(default_factory=list)
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    frozen_count: int = 0  # of `batches`: the first ones, which are being written to a spool file
 
-    def add(self, piece: Piece, ranges: Iterable[Range]) -> None:
+    def add(self, piece: Piece, ranges: Iterable[Range]) -> int:
+        """Returns how much more memory that takes."""
         self.arrived_at_ms = min(self.arrived_at_ms, piece.arrived_at_ms)
         self.records_count += piece.batch.num_rows
         self.data_bytes += piece.data_bytes
-        self.held_bytes += piece.data_bytes
+        held_bytes = max(piece.data_bytes, int(piece.batch.nbytes))  # columns of little data may be many
+        self.held_bytes += held_bytes
         self.batches.append(piece.batch)
+        self._join_small()
         for shard, first, last in ranges:
             known = self.ranges.get(shard)
             self.ranges[shard] = (first, last) if known is None else (min(known[0], first), max(known[1], last))
+        return held_bytes
 
-    def is_ripe(self, buffering: Buffering, now_ms: int) -> bool:
-        return self.data_bytes >= buffering.size_bytes or now_ms - self.opened_at_ms >= buffering.interval_ms
+    def _join_small(self) -> None:
+        """A record a second for hours would be as many batches, each of some KiB however small its record."""
+        if (len(self.batches) - self.frozen_count) % DELIVERY_BATCHES_MAX:
+            return
+        last = self.batches[-DELIVERY_BATCHES_MAX:]
+        if sum(each.nbytes for each in last) <= DELIVERY_BATCHES_BYTES_MAX:
+            self.batches[-DELIVERY_BATCHES_MAX:] = [pa.concat_batches(last)]
+
+    def due_at_ms(self, buffering: Buffering, grain_ms: int) -> int:
+        due_ms = self.opened_at_ms + buffering.interval_ms
+        return due_ms if grain_ms <= 1 else -(-due_ms // grain_ms) * grain_ms
 
     def ranges_list(self) -> list[Range]:
         return [Range(shard, *bounds) for shard, bounds in sorted(self.ranges.items())]
@@ -100,8 +115,11 @@ class Buffer:
 class Buffers:
     """All buffers of a delivery stream. Not ordered; a buffer is there from its first row until it is taken."""
 
-    def __init__(self, buffering: Mapping[Role, Buffering]) -> None:
+    def __init__(self, buffering: Mapping[Role, Buffering], *, grain_ms: int = 0) -> None:
+        """`grain_ms`: buffers become due at its multiples only. Each that is sealed costs all others a piece of a spool
+        file; so they had better be sealed together."""
         self._buffering = buffering
+        self._grain_ms = grain_ms
         self._buffers: dict[BufferKey, Buffer] = {}
         self.held_bytes = 0  # in memory
 
@@ -121,8 +139,7 @@ class Buffers:
         buffer = self._buffers.get(piece.key)
         if buffer is None:
             buffer = self._buffers[piece.key] = Buffer(piece.key, opened_at_ms, piece.arrived_at_ms)
-        buffer.add(piece, ranges)
-        self.held_bytes += piece.data_bytes
+        self.held_bytes += buffer.add(piece, ranges)
 
     def room_bytes(self) -> int:
         """How much more the fullest buffer of the main output takes until it is ripe."""
@@ -131,11 +148,17 @@ class Buffers:
 
     def ripe(self, now_ms: int, *, everything: bool = False) -> list[Buffer]:
         """Those that are to be sealed now; they stay until `take`."""
-        return [
-            buffer
-            for buffer in self._buffers.values()
-            if everything or buffer.is_ripe(self._buffering[buffer.key.role], now_ms)
-        ]
+        ripe = []
+        for buffer in self._buffers.values():
+            buffering = self._buffering[buffer.key.role]
+            buffer.opened_at_ms = min(buffer.opened_at_ms, now_ms)  # the clock was set back: it must not wait for that
+            if (
+                everything
+                or buffer.data_bytes >= buffering.size_bytes
+                or buffer.due_at_ms(buffering, self._grain_ms) <= now_ms
+            ):
+                ripe.append(buffer)
+        return ripe
 
     def take(self, buffers: Iterable[Buffer]) -> None:
         """Those leave: what comes next for their keys opens others."""
@@ -143,15 +166,20 @@ class Buffers:
             del self._buffers[buffer.key]
             self.held_bytes -= buffer.held_bytes
 
-    def spooled(self, buffer: Buffer, batches_count: int, data_bytes: int, piece: SpoolPiece) -> None:
-        """The first `batches_count` batches in memory are on disk now, as `piece`."""
-        del buffer.batches[:batches_count]
-        buffer.held_bytes -= data_bytes
+    def frozen(self, buffer: Buffer) -> list[pa.RecordBatch]:
+        """The batches it holds in memory, which stay as they are until `spooled`."""
+        buffer.frozen_count = len(buffer.batches)
+        return list(buffer.batches)
+
+    def spooled(self, buffer: Buffer, held_bytes: int, piece: SpoolPiece) -> None:
+        """What `frozen` gave is on disk now, as `piece`; it was `held_bytes`."""
+        del buffer.batches[: buffer.frozen_count]
+        buffer.frozen_count = 0
+        buffer.held_bytes -= held_bytes
         buffer.pieces.append(piece)
-        if self._buffers.get(buffer.key) is buffer:
-            self.held_bytes -= data_bytes
+        self.held_bytes -= held_bytes
 
     def due_at_ms(self) -> int | None:
         """When the next buffer is ripe by its age; None where there is none."""
-        ages = (each.opened_at_ms + self._buffering[each.key.role].interval_ms for each in self._buffers.values())
-        return min(ages, default=None)
+        dues = (each.due_at_ms(self._buffering[each.key.role], self._grain_ms) for each in self._buffers.values())
+        return min(dues, default=None)

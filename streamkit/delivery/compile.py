@@ -55,7 +55,7 @@ _ESCAPES: Final = {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\0": "\0", "\\\\": "
 _RETRY_S: Final = 300  # of endpoints that are given by a URL: AWS's for its own
 _OWN_BUFFERING: Final = Buffering(64 * MIB, 60_000)
 _OWN_RECORDS_BUFFERING: Final = Buffering(4 * MIB, 10_000)
-_OWN_ERROR_PREFIX: Final = "errors/!{firehose:error-output-type}/"
+_OWN_ERROR_PREFIX: Final = "_errors/!{firehose:error-output-type}/"  # who reads a folder of Parquet passes over `_...`
 _EVERY_COMPRESSION: Final = ("UNCOMPRESSED", "GZIP", "ZIP", "SNAPPY", "HADOOP_SNAPPY", "ZSTD", "ZLIB")
 _TABLES: Final = ("iceberg", "delta")
 _TAKE_RECORDS: Final = ("http", "splunk", "opensearch")
@@ -283,6 +283,7 @@ def _redshift(document: Given, bucket: DestinationSpec) -> DestinationSpec:
             "bucket": bucket.options["bucket"],
             "s3_prefix": staged.get("Prefix", ""),
             "compression": staged["CompressionFormat"],
+            "role_arn": document.get("RoleARN", ""),
         },
     )
 

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 import pyarrow as pa
 
 from streamkit.clock import Clock
-from streamkit.delivery.destination import DeliveryFailed, Destination, Refused, Sealed
+from streamkit.delivery.destination import DeliveryFailed, Destination, NotesSkipped, Refused, Sealed
 from streamkit.delivery.error_documents import documents
 from streamkit.delivery.ledger import Ledger
 from streamkit.delivery.naming import Namer, random_text
@@ -27,6 +28,7 @@ from streamkit.delivery.text import TextEncoder
 from streamkit.log import ATTEMPT, DELIVERY_STREAM, DESTINATION, ERROR_CODE
 from streamkit.model.errors import StreamkitError
 from streamkit.model.limits import (
+    DELIVERY_CLOSE_MS,
     DELIVERY_RETRY_MS_MAX,
     DELIVERY_RETRY_MS_MIN,
     DELIVERY_STAGED_BYTES_MAX,
@@ -50,16 +52,17 @@ class Meter(Protocol):
 
 
 class _Lane:
-    """Objects for one destination, and those of them that are under way."""
+    """Objects for one destination, and those of them that are under way; or for all ordered ones of a kind: they may
+    be one table under two settings, and tables remember only the highest number they took."""
 
-    def __init__(self, destination: Destination) -> None:
-        self.destination = destination
+    def __init__(self, *, is_ordered: bool) -> None:
         self.waiting: deque[SealedState] = deque()
         self.under_way = 0
+        self._under_way_max = 1 if is_ordered else DELIVERY_UPLOADS_MAX
 
     @property
     def is_free(self) -> bool:
-        return self.under_way < (1 if self.destination.is_ordered else DELIVERY_UPLOADS_MAX)
+        return self.under_way < self._under_way_max
 
 
 class Deliverer:
@@ -87,12 +90,13 @@ class Deliverer:
         self._offload = offload
         self._meter = meter
         self._on_change = on_change
+        self._destinations: dict[bytes, Destination] = {}
         self._lanes: dict[bytes, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[SealedState] = []  # manifests, until what they list is delivered
         self._restored: set[int] = set()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._drains: list[tuple[set[int], asyncio.Future[bool]]] = []  # what each still waits for
+        self._is_stopped = False
         self._count = 0
         self._bytes = 0
 
@@ -121,53 +125,83 @@ class Deliverer:
                 lane = self._lane(each.target)
                 lane.waiting.append(each)
                 self._start(lane)
-        if self._count:
-            self._is_empty.clear()
         self._release_manifests()
 
-    async def drained(self) -> None:
-        """Returns when there is nothing left to deliver."""
-        await self._is_empty.wait()
+    async def drained(self) -> bool:
+        """Returns when what was sealed until now is delivered, or in the error output. False: stopped before."""
+        numbers = {each.number for each in self._ledger.progress.sealed}
+        if not numbers or self._is_stopped:
+            return not numbers
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._drains.append((numbers, done))
+        return await done
 
     async def stop(self) -> None:
         """What is under way is cut off, and comes again after the next start."""
+        self._is_stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(lane.destination.close() for lane in self._lanes.values()), return_exceptions=True)
+        for _, done in self._drains:
+            if not done.done():
+                done.set_result(False)
+        # Some wait for a commit under way, so that nobody makes it a second time beside it; but not for ever.
+        closing = [asyncio.ensure_future(each.close()) for each in self._destinations.values()]
+        if closing:
+            _, late = await asyncio.wait(closing, timeout=DELIVERY_CLOSE_MS / 1000)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
 
     # -- lanes -------------------------------------------------------------------------------------------------------
 
-    def _lane(self, target: Target) -> _Lane:
+    def _destination(self, target: Target) -> Destination:
         key = msgspec.json.encode([target.service, target.options])
+        destination = self._destinations.get(key)
+        if destination is None:
+            destination = self._destinations[key] = self._open_target(target)
+        return destination
+
+    def _lane(self, target: Target) -> _Lane:
+        is_ordered = self._destination(target).is_ordered
+        key = msgspec.json.encode([target.service, None if is_ordered else target.options])
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(self._open_target(target))
+            lane = self._lanes[key] = _Lane(is_ordered=is_ordered)
         return lane
 
     def _start(self, lane: _Lane) -> None:
-        while lane.waiting and lane.is_free:
+        while lane.waiting and lane.is_free and not self._is_stopped:
             lane.under_way += 1
             task = asyncio.get_running_loop().create_task(self._run(lane, lane.waiting.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, lane: _Lane, sealed: SealedState) -> None:
-        try:
-            instead = await self._deliver(lane.destination, sealed)
-            await self._settled(self._ledger.delivered(sealed.number, instead))
-            if all(each.number != sealed.number for each in instead):
+        instead = await self._deliver(self._destination(sealed.target), sealed)
+        await self._settled(self._ledger.delivered(sealed.number, instead))
+        if all(each.number != sealed.number for each in instead):
+            try:
                 await self._offload(lambda: self._stage.remove_staged(sealed.number))
-        finally:
-            lane.under_way -= 1
+            except OSError as error:  # the next start removes it
+                _log.warning("a delivered file stays for now: %s", error, extra={DELIVERY_STREAM: self._state.name})
+        lane.under_way -= 1
         self._count -= 1
         self._bytes -= sealed.size_bytes
         self.add(instead)
-        if not self._count:
-            self._is_empty.set()
-        self._release_manifests()
         self._start(lane)
+        self._finish_drains(sealed, instead)
         self._on_change()
+
+    def _finish_drains(self, sealed: SealedState, instead: Sequence[SealedState]) -> None:
+        for numbers, done in tuple(self._drains):
+            if sealed.number in numbers:
+                numbers.discard(sealed.number)
+                numbers.update(each.number for each in instead)
+                if not numbers:
+                    self._drains.remove((numbers, done))
+                    if not done.done():
+                        done.set_result(True)
 
     def _release_manifests(self) -> None:
         """A manifest follows everything that was sealed before it."""
@@ -182,7 +216,8 @@ class Deliverer:
     # -- one object --------------------------------------------------------------------------------------------------
 
     async def _deliver(self, destination: Destination, sealed: SealedState) -> list[SealedState]:
-        """Returns what takes its place: nothing when all of it was delivered."""
+        """Returns what takes its place: nothing when all of it was delivered. Raises nothing: what failed here would
+        be forgotten until the next start."""
         attempt = 0
         may_be_there = sealed.number in self._restored
         while True:
@@ -196,16 +231,33 @@ class Deliverer:
                 self._meter.tried(destination.metric, failed=True)
                 self._tell(sealed, attempt, failure)
                 if self._is_over(sealed, failure):
-                    return await self._given_up(destination, sealed, attempt, failure)
+                    return await self._until_written(partial(self._given_up, destination, sealed, attempt, failure))
             else:
                 self._meter.tried(destination.metric, failed=False)
                 self._meter.delivered(
                     destination.metric, sealed.role, sealed.records_count - len(refused), sealed.size_bytes
                 )
-                return await self._error_objects(destination, sealed, attempt, refused) if refused else []
+                if not refused:
+                    return []
+                return await self._until_written(partial(self._error_objects, destination, sealed, attempt, refused))
             may_be_there = True
-            backoff_ms = min(DELIVERY_RETRY_MS_MIN << min(attempt - 1, 20), DELIVERY_RETRY_MS_MAX)
-            await self._clock.sleep(backoff_ms * (0.5 + self._random.random() / 2))
+            await self._back_off(attempt)
+
+    async def _until_written(self, write: Callable[[], Awaitable[list[SealedState]]]) -> list[SealedState]:
+        """What a destination does not take must get to the error output: a full disk only delays that."""
+        attempt = 0
+        while True:
+            try:
+                return await write()
+            except Exception as error:
+                attempt += 1
+                fields = {DELIVERY_STREAM: self._state.name, ATTEMPT: attempt}
+                _log.error("error documents cannot be written: %s", error, extra=fields, exc_info=_unless_told(error))
+            await self._back_off(attempt)
+
+    async def _back_off(self, attempt: int) -> None:
+        backoff_ms = min(DELIVERY_RETRY_MS_MIN << min(attempt - 1, 20), DELIVERY_RETRY_MS_MAX)
+        await self._clock.sleep(backoff_ms * (0.5 + self._random.random() / 2))
 
     def _is_over(self, sealed: SealedState, failure: DeliveryFailed) -> bool:
         if sealed.error_target is None:
@@ -243,6 +295,12 @@ class Deliverer:
     async def _given_up(
         self, destination: Destination, sealed: SealedState, attempt: int, failure: DeliveryFailed
     ) -> list[SealedState]:
+        if isinstance(destination, NotesSkipped):
+            try:
+                await destination.skipped(self._sealed(sealed))
+                return []
+            except DeliveryFailed as error:
+                self._tell(sealed, attempt, error)
         if destination.takes == "records":
             delivered = {row for rows in failure.delivered for row in rows}
             refused = [
@@ -328,6 +386,11 @@ class Deliverer:
                 _log.error("progress was not saved: %s", error, extra={DELIVERY_STREAM: self._state.name})
                 await self._clock.sleep(DELIVERY_RETRY_MS_MAX / 30)
                 saved = self._ledger.again()
+
+
+def _unless_told(error: Exception) -> Exception | None:
+    """For the log: errors whose text says all need no trace."""
+    return None if isinstance(error, OSError | StreamkitError) else error
 
 
 def _unforeseen(error: Exception) -> DeliveryFailed:

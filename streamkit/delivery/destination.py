@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from streamkit.clock import Clock
 from streamkit.delivery.plan import DestinationSpec
@@ -117,6 +117,16 @@ class Surroundings:
     region: str = "us-east-1"
     object_store: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class NotesSkipped(Protocol):
+    """A destination that keeps what was given up where somebody finds it, as Redshift's bucket does: then the error
+    output does not get it as well."""
+
+    async def skipped(self, sealed: Sealed) -> None:
+        """Raises DeliveryFailed."""
+        ...
 
 
 class OpenDestination(Protocol):

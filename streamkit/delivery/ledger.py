@@ -20,6 +20,7 @@ class Ledger:
         self.progress = store.progress(delivery_id)
         self._next_number = self.progress.next_number
         self._next_spool = self.progress.next_spool
+        self._saving: asyncio.Future[None] | None = None
 
     def take_number(self) -> int:
         """For an object that is about to be written. Numbers that a crash leaves unused are given again."""
@@ -44,7 +45,10 @@ class Ledger:
         made_under: DeliveryState | None,
         sealed: Sequence[SealedState],
     ) -> asyncio.Future[None]:
-        """Everything before `positions` is in `buffers`, or in objects sealed now or before."""
+        """Everything before `positions` is in `buffers`, or in objects sealed now or before. Can be said again, as
+        where the disk refused it."""
+        numbers = {each.number for each in sealed}
+        before = [each for each in self.progress.sealed if each.number not in numbers]
         return self._save(
             msgspec.structs.replace(
                 self.progress,
@@ -53,7 +57,7 @@ class Ledger:
                 ended=sorted(ended),
                 buffers=list(buffers),
                 made_under=made_under,
-                sealed=[*self.progress.sealed, *sealed],
+                sealed=[*before, *sealed],
             )
         )
 
@@ -66,6 +70,12 @@ class Ledger:
         """Tries to save what a disk refused."""
         return self._save(self.progress)
 
+    async def settled(self) -> None:
+        """Returns when what was to be saved is on disk, or was refused: a ledger that is opened then is not behind."""
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+
     def _save(self, progress: Progress) -> asyncio.Future[None]:
         self.progress = msgspec.structs.replace(progress, next_number=self._next_number, next_spool=self._next_spool)
-        return self._store.save_progress_soon(self._id, self.progress)
+        self._saving = self._store.save_progress_soon(self._id, self.progress)
+        return self._saving

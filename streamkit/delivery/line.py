@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,9 +29,11 @@ from streamkit.delivery.plan import (
     RecordsFormat,
 )
 from streamkit.delivery.processor import Converter, Offload, Partition, Step
+from streamkit.delivery.processors.delimiter import AppendDelimiter
 from streamkit.delivery.rows import Failed, Rows
-from streamkit.log import DELIVERY_STREAM
+from streamkit.log import DELIVERY_STREAM, RECORDS
 from streamkit.model.batch import RecordBatch
+from streamkit.model.errors import StreamkitError
 from streamkit.model.limits import ACTIVE_PARTITIONS_MAX, INFERRED_RECORDS_MAX, SCHEMA_CHECK_MS
 
 _log = logging.getLogger(__name__)
@@ -39,6 +42,14 @@ Columns = tuple[tuple[str, str], ...]
 PartitionKey = tuple[tuple[str, str], ...]
 
 CONVERSION_FAILED: Final = "format-conversion-failed"
+KEY_TOO_LONG: Final = (
+    "metadata-extraction-failed",
+    "DynamicPartitioning.ObjectKeyTooLong",
+    "The values of the partition keys make the name of an object longer than it can be",
+)
+"""Error type, code and message; what AWS does with them is not known."""
+
+_TRIED_APART_MAX: Final = 8  # records that fail one by one, before those of a whole chunk are taken for innocent
 
 
 class Schemas(Protocol):
@@ -62,7 +73,7 @@ class Output:
     taken_bytes: int = 0
     converted: int = 0
     failed: dict[str, int] = field(default_factory=dict)  # by error type
-    admitted: set[PartitionKey] = field(default_factory=set)  # partitions that count as active until this is in buffers
+    admitted: Counter[PartitionKey] = field(default_factory=Counter)  # active until this is in buffers
 
 
 class _Shape(NamedTuple):
@@ -86,51 +97,96 @@ class Line:
         active: Callable[[], Collection[PartitionKey]],
         clock: Clock,
         offload: Offload,
+        fits: Callable[[Mapping[str, str]], bool] = lambda values: True,
     ) -> None:
-        """`table_schema` is the destination's; `active` tells which partitions have a buffer now."""
+        """`table_schema` is the destination's; `active` tells which partitions have a buffer now, `fits` whether an
+        object of these partition values can have its name."""
         self._plan = plan
-        self._steps = steps
+        # Delimiters are put between what is delivered: a record that fails before that is told as it came.
+        self._steps = [step for step in steps if not isinstance(step, AppendDelimiter)]
+        self._delimiters = [step for step in steps if isinstance(step, AppendDelimiter)]
         self._schemas = schemas
         self._table_schema = table_schema
         self._active = active
         self._clock = clock
         self._offload = offload
+        self._fits = fits
         self._converters: list[tuple[str, Converter]] = []  # idle ones, with their shape's tag
         self._shape: _Shape | None = None
         self._shaped_at_ms = 0
-        self._admitted: set[PartitionKey] = set()  # in chunks that are not in buffers yet
+        self._admitted: Counter[PartitionKey] = Counter()  # in chunks that are not in buffers yet
 
     async def process(self, batches: Sequence[RecordBatch]) -> Output:
         """Raises what processors and destinations raise; then nothing of the chunk counts, and it may come again."""
         output = Output()
+        try:
+            rows: Rows = await self._offload(lambda: Rows.of(batches))
+            output.taken, output.taken_bytes = len(rows), rows.data_bytes
+            backup = self._plan.backup
+            if backup is not None and backup.mode == "all" and len(rows):
+                output.pieces.append(_piece(BufferKey("backup"), rows, _text_batch(rows)))
+            await self._through(rows, output)
+        except BaseException:
+            self.applied(output)
+            raise
+        return output
+
+    async def process_apart(self, batches: Sequence[RecordBatch], *, gives_up: bool = False) -> Output:
+        """For a chunk that fails for a reason that nobody foresaw: halves of it, and halves of those, until the records
+        are found that are the reason. They end in the error output, the others go on.
+
+        Where none goes through it raises what the last failed of, for the fault is hardly theirs; unless it `gives_up`:
+        then all of them end in the error output. Functions see records several times. Raises StreamkitError and OSError
+        at once, as `process` does."""
+        output = Output()
+        parts = [list(batches)]
+        total, worked, failed = sum(map(len, batches)), 0, 0
+        try:
+            while parts:
+                part = parts.pop()
+                count = sum(map(len, part))
+                try:
+                    one = await self.process(part)
+                    worked += count
+                except (StreamkitError, OSError):
+                    raise
+                except Exception as error:
+                    if count > 1:
+                        left, right = _halves(part)
+                        parts += [right, left]
+                        continue
+                    failed += count
+                    if not worked and failed >= min(total, _TRIED_APART_MAX):
+                        if not gives_up:
+                            if total > 1:
+                                raise
+                        else:
+                            part = [*part, *(batch for rest in reversed(parts) for batch in rest)]
+                            parts = []
+                    one = await self._given_up(part, error)
+                _add(output, one)
+        except BaseException:
+            self.applied(output)
+            raise
+        return output
+
+    async def _given_up(self, batches: Sequence[RecordBatch], error: Exception) -> Output:
+        output = Output()
         rows: Rows = await self._offload(lambda: Rows.of(batches))
         output.taken, output.taken_bytes = len(rows), rows.data_bytes
         backup = self._plan.backup
-        if backup is not None and backup.mode == "all" and len(rows):
+        if backup is not None and backup.mode == "all":
             output.pieces.append(_piece(BufferKey("backup"), rows, _text_batch(rows)))
-        await self._through(rows, output)
-        return output
-
-    async def process_alone(self, batches: Sequence[RecordBatch], why: BaseException) -> Output:
-        """For a chunk that cannot be processed for reasons that nobody foresaw: each record by itself, so that only
-        those that are the reason end in the error output."""
-        output = Output()
-        for batch in batches:
-            for place in range(len(batch)):
-                single = batch.slice(place, place + 1)
-                try:
-                    one = await self.process([single])
-                except Exception as error:
-                    one = Output(taken=1, taken_bytes=single.data_bytes)
-                    told = ("Streamkit.InternalFailure", repr(error))
-                    self._fail(Failed(Rows.of([single]), "processing-failed", [told]), one)
-                _add(output, one)
-        _log.warning("a chunk was processed record by record", extra={DELIVERY_STREAM: self._plan.name}, exc_info=why)
+        told = ("Streamkit.InternalFailure", repr(error))
+        await self._fail(Failed(rows, "processing-failed", [told] * len(rows)), output)
+        fields = {DELIVERY_STREAM: self._plan.name, RECORDS: len(rows)}
+        _log.error("records went to the error output, for they cannot be processed", extra=fields, exc_info=error)
         return output
 
     def applied(self, output: Output) -> None:
-        """What was admitted for a chunk is in buffers now."""
-        self._admitted -= output.admitted
+        """What was admitted for a chunk is in buffers now, or never will be."""
+        self._admitted -= output.admitted  # a Counter: others may have been admitted to the same
+        output.admitted = Counter()
 
     async def _through(self, rows: Rows, output: Output) -> None:
         for step in self._steps:
@@ -138,14 +194,16 @@ class Line:
                 return
             rows, failed = await step.process(rows)
             for each in failed:
-                self._fail(each, output)
+                await self._fail(each, output)
         if not len(rows):
             return
         parts: list[Partition] | None = None
         if self._plan.is_partitioned:
-            parts = self._admit(rows, await self._offload(lambda: partitions(rows)), output)
+            parts = await self._admit(rows, await self._offload(lambda: partitions(rows)), output)
         shape = await self._current_shape(rows)
         if shape is None:
+            for delimiter in self._delimiters:
+                rows, _ = await delimiter.process(rows)
             output.pieces += await self._offload(lambda: list(self._as_they_are(rows, parts)))
             return
         converter = self._converter(shape)
@@ -154,11 +212,11 @@ class Line:
         output.pieces += pieces
         output.converted += sum(piece.batch.num_rows for piece in pieces)
         if failed_rows is not None:
-            self._fail(failed_rows, output)
+            await self._fail(failed_rows, output)
 
-    def _fail(self, failed: Failed, output: Output) -> None:
-        rows = failed.rows
-        lines = documents(failed, at_ms=self._clock.now_ms())
+    async def _fail(self, failed: Failed, output: Output) -> None:
+        rows, at_ms = failed.rows, self._clock.now_ms()
+        lines = await self._offload(lambda: documents(failed, at_ms=at_ms))
         output.failed[failed.output_type] = output.failed.get(failed.output_type, 0) + len(rows)
         output.pieces.append(
             Piece(
@@ -171,21 +229,28 @@ class Line:
 
     # -- partitions --------------------------------------------------------------------------------------------------
 
-    def _admit(self, rows: Rows, parts: list[Partition], output: Output) -> list[Partition]:
+    async def _admit(self, rows: Rows, parts: list[Partition], output: Output) -> list[Partition]:
         """Those whose partition is active or can be; the records of others go to the error output."""
         active = {*self._active(), *self._admitted}
         admitted: list[Partition] = []
+        refused: dict[tuple[str, str, str], list[Partition]] = {}
         for part in parts:
             key = tuple(part.values.items())
-            if key in active or len(active) < ACTIVE_PARTITIONS_MAX:
-                active.add(key)
-                self._admitted.add(key)
-                output.admitted.add(key)
-                admitted.append(part)
-            else:
-                over = rows.take(part.rows)
-                error_type, *told = ACTIVE_PARTITIONS_EXCEEDED
-                self._fail(Failed(over, error_type, [(told[0], told[1])] * len(over)), output)
+            if key not in active:
+                if not self._fits(part.values):
+                    refused.setdefault(KEY_TOO_LONG, []).append(part)
+                    continue
+                if len(active) >= ACTIVE_PARTITIONS_MAX:
+                    refused.setdefault(ACTIVE_PARTITIONS_EXCEEDED, []).append(part)
+                    continue
+            active.add(key)
+            self._admitted[key] += 1
+            output.admitted[key] += 1
+            admitted.append(part)
+        for (error_type, *told), those in refused.items():
+            places = pc.sort_indices(pa.concat_arrays([part.rows for part in those]))
+            over = rows.take(pa.concat_arrays([part.rows for part in those]).take(places))
+            await self._fail(Failed(over, error_type, [(told[0], told[1])] * len(over)), output)
         return admitted
 
     # -- shapes ------------------------------------------------------------------------------------------------------
@@ -316,9 +381,23 @@ def _add(output: Output, more: Output) -> None:
     output.taken += more.taken
     output.taken_bytes += more.taken_bytes
     output.converted += more.converted
-    output.admitted |= more.admitted
+    output.admitted += more.admitted
     for kind, count in more.failed.items():
         output.failed[kind] = output.failed.get(kind, 0) + count
+
+
+def _halves(batches: Sequence[RecordBatch]) -> tuple[list[RecordBatch], list[RecordBatch]]:
+    """Of more than one record, in order."""
+    left: list[RecordBatch] = []
+    room = sum(map(len, batches)) // 2
+    for place, batch in enumerate(batches):
+        if len(batch) > room:
+            if room:
+                left.append(batch.slice(0, room))
+            return left, [batch.slice(room, len(batch)), *batches[place + 1 :]]
+        left.append(batch)
+        room -= len(batch)
+    raise AssertionError
 
 
 def _tag(text: str) -> str:

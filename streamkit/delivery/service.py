@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +29,7 @@ from streamkit.delivery.store import DeliveryStore
 from streamkit.functions.invoke import Invocations
 from streamkit.metrics import Registry
 from streamkit.model.errors import InvalidArgument, ResourceNotFound, StreamkitError, UsageError
-from streamkit.model.limits import DELIVERY_THREADS
+from streamkit.model.limits import DELIVERY_CHANGE_MS, DELIVERY_THREADS
 from streamkit.model.names import FunctionArn, Scope, StreamArn
 from streamkit.sources.find import Sources
 from streamkit.sources.source import Source
@@ -102,6 +104,7 @@ class DeliveryService:
         self._threads: ThreadPoolExecutor | None = None
         self._offload: Offload = offload or self._on_thread
         self._workers: dict[str, DeliveryWorker] = {}
+        self._starting: dict[str, asyncio.Future[None]] = {}  # those that have to settle what came before them
         self._states: dict[str, DeliveryState] = {}
         self._workshop_made: Workshop | None = None
         self._is_stopping = False
@@ -116,16 +119,27 @@ class DeliveryService:
         for stream in self._streams.all():
             if stream.state.is_private and tuple(stream.state.arn) not in owned:
                 await self._streams.delete(stream)
+        await self._remove_left()
         self._unlisten = self.registry.listen(self._changed)
         await self.registry.start()
+
+    async def _remove_left(self) -> None:
+        """Directories of delivery streams that were deleted when a crash came."""
+        known = {state.id for state in self.registry.stored()}
+        here = list(self._directory.iterdir()) if self._directory.is_dir() else []
+        for left in [each for each in here if each.name not in known]:
+            await self._offload(partial(shutil.rmtree, left, ignore_errors=True))
 
     async def stop(self, *, finish_ms: int | None = None) -> None:
         """Seals what was read and delivers it, within `finish_ms`. Can be called more than once."""
         self._is_stopping = True
+        await self.registry.close()  # from now on nobody else starts a worker, or stops one
+        for starting in self._starting.values():
+            starting.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
         workers = list(self._workers.values())
         self._workers.clear()
         await asyncio.gather(*(worker.stop(finish_ms=finish_ms) for worker in workers))
-        await self.registry.close()
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
@@ -138,15 +152,15 @@ class DeliveryService:
             self._is_deleting = False
 
     async def flush(self, state: DeliveryState) -> None:
-        """Returns when everything that is in its source now is delivered."""
-        worker = self._workers.get(state.id)
-        if worker is not None:
-            await worker.flush()
+        """Returns when everything that is in its source now is delivered, also where it was just made or changed."""
+        await self.registry.told()
+        while (worker := self._workers.get(state.id)) is not None and not await worker.flush():
+            await self.registry.told()  # another one takes over, or it is gone
 
     async def flush_named(self, name: str | None) -> None:
         """As `flush`, for each delivery stream of this name; None: for all."""
-        named = [each for each, state in self._states.items() if name is None or state.name == name]
-        await asyncio.gather(*(self._workers[each].flush() for each in named if each in self._workers))
+        everything = [*self.registry.all(), *self.registry.channels()]
+        await asyncio.gather(*(self.flush(state) for state in everything if name is None or state.name == name))
 
     def measure(self) -> None:
         """Brings gauges up to date, for /metrics."""
@@ -198,10 +212,16 @@ class DeliveryService:
         if before is not None and after is not None and plan_of(before) == plan_of(after):
             self._states[state.id] = state
             return
-        worker = self._workers.pop(state.id, None)
+        starting = self._starting.pop(state.id, None)
+        if starting is not None:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        worker = self._workers.get(state.id)
         if worker is not None:
-            # A new version begins with empty buffers; sealed objects are on disk, and its worker delivers them.
-            await worker.stop(finish_ms=0 if after is None else None, delivers=False)
+            # A new version begins with empty buffers; sealed objects are on disk, and its worker delivers them. What
+            # cannot be sealed in time, as on a full disk, is when it can be.
+            await worker.stop(finish_ms=0 if after is None else DELIVERY_CHANGE_MS, delivers=False)
+            self._workers.pop(state.id, None)
         if after is not None:
             if not self._is_stopping:
                 await self._start(after)
@@ -213,7 +233,15 @@ class DeliveryService:
         await self._offload(self._workshop.stage(state).destroy)
 
     async def _start(self, state: DeliveryState) -> None:
+        """Returns when it works; on a disk that is full, it may only begin to when there is room."""
         self._states[state.id] = state
+        starting = self._starting[state.id] = asyncio.ensure_future(self._settle_and_start(state))
+        await asyncio.wait([starting], timeout=DELIVERY_CHANGE_MS / 1000)
+        if starting.done():
+            self._starting.pop(state.id, None)
+            starting.result()
+
+    async def _settle_and_start(self, state: DeliveryState) -> None:
         made_under = self._store.progress(state.id).made_under
         if made_under is not None and made_under.version != state.version:
             await self._make(made_under).settle()
@@ -229,6 +257,7 @@ class DeliveryService:
             {} if source is None else source.positions,
             _Schemas(self._catalog, state.scope),
             Meter(self._metrics, state.name),
+            first_incarnation="" if source is None else source.incarnation,
         )
 
     @property

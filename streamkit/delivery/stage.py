@@ -10,6 +10,7 @@ removed at the start.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import struct
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from streamkit.delivery.state import SpoolPiece
 
+_DESTROY_TRIES: Final = 10
 _INDEX: Final = struct.Struct("<QQ")  # position and length of an entry; last in the file: of the index, and its entries
 
 
@@ -33,9 +35,13 @@ class Stage:
         self._directory = directory
 
     def open(self, staged: Collection[int], spools: Collection[int]) -> None:
-        """Makes the directories, and removes what nobody names."""
+        """Makes the directories, durably, and removes what nobody names."""
+        if not (self._staged.is_dir() and self._spool.is_dir()):
+            self._staged.mkdir(parents=True, exist_ok=True)
+            self._spool.mkdir(exist_ok=True)
+            for made in (self._directory, self._directory.parent, self._directory.parent.parent):
+                _sync(made)
         for folder, named in ((self._staged, staged), (self._spool, spools)):
-            folder.mkdir(parents=True, exist_ok=True)
             for path in folder.iterdir():
                 if not path.name.isdigit() or int(path.name) not in named:
                     path.unlink()
@@ -53,11 +59,7 @@ class Stage:
     def sync(self) -> None:
         """Makes the names of new files durable."""
         for folder in (self._staged, self._spool):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync(folder)
 
     def write_spool(self, number: int, groups: Iterable[Sequence[pa.RecordBatch]]) -> None:
         """One file for the rows of many buffers: each group, batches of one schema, becomes one IPC stream of one
@@ -89,8 +91,24 @@ class Stage:
                 yield from reader
 
     def destroy(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._directory)
+        """Removes all of it, also what a thread that was cut off is still writing."""
+        for _ in range(_DESTROY_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    shutil.rmtree(self._directory)
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:
+                        raise
+                    continue
+            return
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)

@@ -68,10 +68,10 @@ class DeliveryStore:
 
     def save_progress_soon(self, delivery_id: str, progress: Progress) -> asyncio.Future[None]:
         """The same, done when it is on disk, in a transaction that other writes of the moment share. Later calls win
-        over earlier ones."""
+        over earlier ones. Cancelling the future cancels nothing: others wait for the same transaction."""
         document = msgspec.json.encode(progress)
 
         def write(db: sqlite3.Connection) -> None:
             db.execute(_SAVE_PROGRESS, (delivery_id, document))
 
-        return self._control.soon(write)
+        return asyncio.shield(self._control.soon(write))

@@ -10,7 +10,6 @@ nothing is processed again that is in an object, and nothing is missing; only fu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections import deque
@@ -37,7 +36,7 @@ from streamkit.delivery.stage import Stage
 from streamkit.delivery.state import BufferState, DeliveryState, SealedState, SpoolPiece, Target
 from streamkit.log import DELIVERY_STREAM
 from streamkit.model.batch import RecordBatch
-from streamkit.model.errors import DamagedLog, ResourceNotFound, StreamkitError
+from streamkit.model.errors import DamagedLog, StreamkitError
 from streamkit.model.limits import (
     DELIVERY_CHUNK_BYTES,
     DELIVERY_CHUNK_RECORDS_MAX,
@@ -53,7 +52,9 @@ from streamkit.sources.source import Source
 _log = logging.getLogger(__name__)
 
 
-_TRIES_TOGETHER: Final = 3  # of a chunk, before its records are processed one by one
+_TRIES_TOGETHER: Final = 3  # of a chunk, before the records that are in the way are looked for
+_TRIES_MAX: Final = 10  # of a chunk of which no record can be processed
+_SOURCE_RETRY_MS_MAX: Final = 1_000  # looking whether a stream is there again costs nothing
 _CHUNK_BYTES_MIN: Final = 64 * 1024  # a buffer that is nearly full is not filled up in tiny steps
 
 
@@ -76,7 +77,8 @@ class Outlet:
 
 @dataclass(slots=True)
 class Job:
-    """What a worker works with. `first_positions`: where to begin in shards of which the ledger knows nothing."""
+    """What a worker works with. `first_positions`: where to begin where the ledger knows nothing, in the source's
+    incarnation `first_incarnation`; empty: whichever there is."""
 
     state: DeliveryState
     plan: DeliveryPlan
@@ -91,6 +93,7 @@ class Job:
     offload: Offload
     meter: Meter
     metric: str = "S3"
+    first_incarnation: str = ""
 
 
 class _Chunk(NamedTuple):
@@ -111,7 +114,15 @@ class _Freeze:
     at_ms: int
     numbers: list[int] = field(default_factory=list)  # of the ripe ones
     spool: int | None = None
-    flushes: list[asyncio.Future[None]] = field(default_factory=list)  # that wait for this one
+    flushes: list[_Flush] = field(default_factory=list)  # that wait for this one
+
+
+class _Flush(NamedTuple):
+    """Waits until everything before `tips` of a source's incarnation is sealed."""
+
+    incarnation: str
+    tips: Mapping[int, int]
+    done: asyncio.Future[None]
 
 
 class DeliveryWorker:
@@ -124,7 +135,9 @@ class DeliveryWorker:
         backup = plan.backup
         errors = plan.buffering if backup is None or backup.mode == "all" else backup.buffering
         self._buffers = Buffers(
-            {"main": plan.buffering, "error": errors, "backup": plan.buffering if backup is None else backup.buffering}
+            {"main": plan.buffering, "error": errors, "backup": plan.buffering if backup is None else backup.buffering},
+            # AWS's buffers of partitions may take half as long again as their interval.
+            grain_ms=plan.buffering.interval_ms // 8 if plan.is_partitioned else 0,
         )
         transform = plan.transform
         if transform is not None:
@@ -133,23 +146,31 @@ class DeliveryWorker:
         else:
             self._chunk_bytes, self._chunks_max = DELIVERY_CHUNK_BYTES, DELIVERY_CHUNKS_MAX
             self._chunk_wait_ms = min(DELIVERY_CHUNK_WAIT_MS, plan.buffering.interval_ms)
-        self._held_bytes_max = max(plan.buffering.size_bytes, DELIVERY_HELD_BYTES_MIN)
-        self._incarnation = ""
+        # Columns may take more than the text they are made of: a buffer should be ripe before it has to be spooled.
+        self._held_bytes_max = max(plan.buffering.size_bytes * 3 // 2, DELIVERY_HELD_BYTES_MIN)
+        self._incarnation = ""  # of the source; empty: none was read yet
         self._read_to: dict[int, int] = {}  # next offset by shard
         self._applied_to: dict[int, int] = {}  # what is before is in buffers, or was
         self._ended: set[int] = set()
         self._fresh: set[int] = set()  # shards that may have more
         self._pending: list[RecordBatch] = []
         self._pending_bytes = 0
+        self._pending_records = 0
         self._pending_since_ms = 0
-        self._under_way: deque[tuple[_Chunk, asyncio.Task[Output]]] = deque()
+        self._under_way: deque[tuple[_Chunk, asyncio.Task[Output | None]]] = deque()
         self._sealing: asyncio.Task[None] | None = None
-        self._saved_positions: dict[int, int] = {}
-        self._flushes: list[tuple[dict[int, int], asyncio.Future[None]]] = []
-        self._is_closing = False
+        self._saved: tuple[str, dict[int, int]] = "", {}
+        self._flushes: list[_Flush] = []
+        self._closing = asyncio.Event()
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stopped = asyncio.Event()
         self._woken = asyncio.Event()
         self._timer: Timer | None = None
+        self._is_open = False  # the source is there, and what it tells is heard
+        self._failures = 0  # of the source, one after the other
+        self._problem = ""  # of it, that was told last
+        self._is_settling = False
+        self._away: Timer | None = None  # until it is looked for again
         self._unwatch: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -179,59 +200,90 @@ class DeliveryWorker:
         return {buffer.key.partition for buffer in self._buffers if buffer.key.role == "main"}
 
     def start(self) -> None:
+        self._take_up()
+        self._job.deliverer.restore()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def wake(self) -> None:
         self._woken.set()
 
-    async def flush(self) -> None:
-        """Returns when every record that is in the source now is where it belongs. Buffers are not waited for."""
+    async def flush(self) -> bool:
+        """Returns when every record that is in the source now is where it belongs, or every record that was read where
+        there is no source any more. Buffers are not waited for. False: this worker was stopped before."""
         source = self._job.source
-        await source.ready()
-        tips = {shard.index: await source.seek(shard.index, "LATEST", None) for shard in source.shards()}
+        try:
+            await source.ready()
+            incarnation = source.incarnation
+            tips = {shard.index: await source.seek(shard.index, "LATEST", None) for shard in source.shards()}
+        except (StreamkitError, OSError):
+            incarnation, tips = self._incarnation, dict(self._read_to)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._flushes.append((tips, done))
-        self.wake()
-        await done
-        await self._job.deliverer.drained()
+        self._flushes.append(_Flush(incarnation, tips, done))
+        self._look_again()
+
+        async def flushed() -> None:
+            await done
+            await self._job.deliverer.drained()
+
+        waits = [asyncio.ensure_future(flushed()), asyncio.ensure_future(self._stopped.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[0].done()
+        finally:
+            for each in waits:
+                each.cancel()
 
     async def stop(self, *, finish_ms: int | None, delivers: bool = True) -> None:
         """Reads no more, seals what was read, and delivers it unless `delivers` is False, all of it within `finish_ms`:
         what is not delivered then, is after the next start. 0 stops at once, None waits for ever."""
-        if self._task is not None and finish_ms != 0:
+        if self._task is not None and not self._task.done() and finish_ms != 0:
             finishing = asyncio.ensure_future(self._finish(delivers=delivers))
             await asyncio.wait([finishing], timeout=None if finish_ms is None else finish_ms / 1000)
             finishing.cancel()
             await asyncio.gather(finishing, return_exceptions=True)
-        for task in (self._task, self._sealing, *(each for _, each in self._under_way)):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._task is not None:  # first: it would begin others
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for _, task in self._under_way] + ([] if self._sealing is None else [self._sealing])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for timer in (self._timer, self._away):
+            if timer is not None:
+                timer.cancel()
         if self._unwatch is not None:
             self._unwatch()
         await self._job.deliverer.stop()
+        await self._job.ledger.settled()  # who comes after this worker begins with what is on disk
+        self._stopped.set()
 
     async def _finish(self, *, delivers: bool) -> None:
-        self._is_closing = True
+        self._closing.set()
         self.wake()
         await asyncio.shield(self._closed)
         if delivers:
             await self._job.deliverer.drained()
 
     async def settle(self) -> None:
-        """Instead of `start`: seals what the ledger has in buffers, and reads nothing. For buffers that were filled
-        under another version of the delivery stream."""
+        """Instead of `start`: seals what the ledger has in buffers; reads nothing, and delivers nothing. For buffers
+        that were filled under another version of the delivery stream. Cancelling it leaves them as they are."""
+        self._take_up()
+        self._is_settling = True
+        self._closing.set()
+        self._seal(self._clock.now_ms())
+        try:
+            if self._sealing is not None:
+                await self._sealing
+        finally:
+            await self.stop(finish_ms=0)
+
+    def _take_up(self) -> None:
+        """What the ledger has."""
         progress = self._job.ledger.progress
         self._buffers.restore(progress.buffers)
-        self._incarnation, self._applied_to = progress.incarnation, dict(progress.positions)
-        self._read_to, self._ended = dict(progress.positions), set(progress.ended)
-        self._is_closing = True
-        self._seal(self._clock.now_ms())
-        if self._sealing is not None:
-            await self._sealing
-        await self._job.deliverer.stop()
+        self._incarnation, self._read_to = progress.incarnation, dict(progress.positions)
+        self._applied_to, self._ended = dict(self._read_to), set(progress.ended)
+        self._saved = self._incarnation, dict(self._read_to)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -239,47 +291,88 @@ class DeliveryWorker:
         attempt = 0
         while True:
             try:
-                await self._open()
-                attempt = 0
                 while True:
                     self._woken.clear()
-                    if not await self._turn():
+                    moved = await self._turn()
+                    attempt = 0
+                    if not moved:
                         await self._sleep()
             except (StreamkitError, OSError) as error:
                 attempt += 1
-                if not isinstance(error, ResourceNotFound) or attempt == 1:
-                    self._warn("its source cannot be read", error)
-                await self._clock.sleep(min(DELIVERY_RETRY_MS_MIN << min(attempt, 20), DELIVERY_RETRY_MS_MAX))
+                self._warn("its progress cannot be saved", error)
+                await self._pause(attempt)
             except Exception as error:
                 attempt += 1
                 fields = {DELIVERY_STREAM: self._job.plan.name}
                 _log.error("a delivery stream failed, and begins anew", extra=fields, exc_info=error)
-                await self._clock.sleep(min(DELIVERY_RETRY_MS_MIN << min(attempt, 20), DELIVERY_RETRY_MS_MAX))
+                self._is_open = False
+                await self._pause(attempt)
 
-    async def _open(self) -> None:
-        """Takes up what the ledger has; called again after the source was away, it finds what is new there."""
-        source, progress = self._job.source, self._job.ledger.progress
+    async def _pause(self, attempt: int) -> None:
+        """Until the next try; shorter where there will be none."""
+        waits = [
+            asyncio.ensure_future(self._clock.sleep(_backoff_ms(attempt))),
+            asyncio.ensure_future(self._closing.wait()),
+        ]
+        try:
+            await asyncio.wait(waits[: 1 if self._is_closing else 2], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
+    async def _take_in(self) -> bool:
+        """Reads what there is. While the source is away, what was read before goes on its way all the same."""
+        if self._is_closing or self._away is not None:
+            return False
+        try:
+            if not self._is_open:
+                self._is_open = await self._open()
+            moved = self._is_open and await self._read()
+        except (StreamkitError, OSError) as error:
+            self._is_open = False
+            self._failures += 1
+            if repr(error) != self._problem:  # it may be so for days
+                self._problem = repr(error)
+                self._warn("its source cannot be read", error)
+            self._flushes = [_Flush(self._incarnation, dict(self._read_to), each.done) for each in self._flushes]
+            delay_ms = min(_backoff_ms(self._failures), _SOURCE_RETRY_MS_MAX)
+            self._away = self._clock.call_later(delay_ms, self._look_again)
+            return False
+        self._failures, self._problem = 0, ""
+        return moved
+
+    def _look_again(self) -> None:
+        if self._away is not None:
+            self._away.cancel()
+        self._away = None
+        self.wake()
+
+    async def _open(self) -> bool:
+        """Finds what the source is now. False where another stream has its name now, and what was read of the one
+        before is still on its way."""
+        source = self._job.source
         await source.ready()
-        if not self._incarnation:
-            self._buffers.restore(progress.buffers)
-        if source.incarnation != (self._incarnation or progress.incarnation):
-            is_new = not progress.incarnation and not self._incarnation
-            self._read_to = dict(self._job.first_positions) if is_new else {}
+        if source.incarnation != self._incarnation:
+            if self._pending or self._under_way or self._sealing is not None:
+                return False
+            is_first = not self._incarnation and self._job.first_incarnation in ("", source.incarnation)
+            self._read_to = dict(self._job.first_positions) if is_first else {}
             self._applied_to, self._ended = dict(self._read_to), set()
-            self._pending, self._pending_bytes = [], 0
-        elif not self._incarnation:
-            self._read_to = dict(progress.positions)
-            self._applied_to, self._ended = dict(self._read_to), set(progress.ended)
-        self._incarnation = source.incarnation
+            self._flushes = [
+                each if each.incarnation == source.incarnation else _Flush(source.incarnation, {}, each.done)
+                for each in self._flushes
+            ]
+            self._incarnation = source.incarnation
+            self._fresh.clear()
         if self._unwatch is not None:
             self._unwatch()
         self._unwatch = source.watch(self._has_news)
         self._find_shards()
+        return True
 
     def _has_news(self, shard_index: int | None) -> None:
         if shard_index is None:
-            with contextlib.suppress(ResourceNotFound):
-                self._find_shards()
+            self._is_open = False  # it may be another one now, or none
         else:
             self._fresh.add(shard_index)
         self.wake()
@@ -289,7 +382,7 @@ class DeliveryWorker:
 
     async def _turn(self) -> bool:
         """Does what can be done now; False when there is nothing but to wait."""
-        moved = False if self._is_closing else await self._read()
+        moved = await self._take_in()
         now_ms = self._clock.now_ms()
         while self._dispatch(now_ms):
             moved = True
@@ -304,13 +397,20 @@ class DeliveryWorker:
         return moved
 
     @property
+    def _is_closing(self) -> bool:
+        return self._closing.is_set()
+
+    @property
     def _is_empty(self) -> bool:
         return not (self._pending or self._under_way or self._sealing is not None or len(self._buffers))
 
     async def _sleep(self) -> None:
-        due = [each for each in (self._pending_due_ms(), self._buffers.due_at_ms()) if each is not None]
-        if self._sealing is not None or self._under_way or not self._job.deliverer.has_room:
-            due = []  # whatever is in the way wakes it
+        due: list[int] = []  # of what nothing is in the way of; what is in the way wakes it
+        if (pending_due_ms := self._pending_due_ms()) is not None and len(self._under_way) < self._chunks_max:
+            due.append(pending_due_ms)
+        can_seal = self._sealing is None and self._job.deliverer.has_room
+        if can_seal and (buffers_due_ms := self._buffers.due_at_ms()) is not None:
+            due.append(buffers_due_ms)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
@@ -325,20 +425,24 @@ class DeliveryWorker:
         moved = False
         for index in sorted(self._fresh):
             wanted = self._chunk_target - self._pending_bytes
-            if wanted <= 0 or not self._has_room:
+            records_max = DELIVERY_CHUNK_RECORDS_MAX - self._pending_records
+            if wanted <= 0 or records_max <= 0 or not self._has_room:
                 break
+            if not self._is_open or self._job.source.incarnation != self._incarnation:
+                self._is_open = False
+                return True
             self._fresh.discard(index)
             if index in self._ended:
                 continue
             offset = self._read_to.get(index, 0)
             try:
                 batches, next_offset = await self._job.source.read(
-                    index, offset, records_max=DELIVERY_CHUNK_RECORDS_MAX, bytes_max=wanted
+                    index, offset, records_max=records_max, bytes_max=wanted
                 )
             except DamagedLog as error:
-                self._warn("records are lost, for they cannot be read", error)
                 if error.next_offset is None:
-                    continue
+                    raise
+                self._warn("records are lost, for they cannot be read", error)
                 batches, next_offset = [], error.next_offset
             if next_offset is None:
                 self._ended.add(index)
@@ -352,6 +456,7 @@ class DeliveryWorker:
                     self._pending_since_ms = self._clock.now_ms()
                 self._pending += batches
                 self._pending_bytes += sum(batch.data_bytes for batch in batches)
+                self._pending_records += sum(map(len, batches))
             elif next_offset != offset:
                 moved = True
         return moved
@@ -380,41 +485,52 @@ class DeliveryWorker:
         """Begins a chunk where there is a whole one, or where it has waited long enough."""
         if not self._pending or len(self._under_way) >= self._chunks_max:
             return False
+        self._pending_since_ms = min(self._pending_since_ms, now_ms)  # the clock may have been set back
         due_ms = self._pending_due_ms()
         assert due_ms is not None
-        is_hurried = bool(self._flushes) or self._is_closing
-        if self._pending_bytes < self._chunk_target and now_ms < due_ms and not is_hurried:
+        is_whole = self._pending_bytes >= self._chunk_target or self._pending_records >= DELIVERY_CHUNK_RECORDS_MAX
+        is_hurried = bool(self._flushes) or self._is_closing or not self._is_open
+        if not is_whole and now_ms < due_ms and not is_hurried:
             return False
         positions = {batch.shard_index: batch.next_offset for batch in self._pending}
         chunk = _Chunk(self._pending, self._pending_bytes, positions, self._pending_since_ms)
-        self._pending, self._pending_bytes = [], 0
+        self._pending, self._pending_bytes, self._pending_records = [], 0, 0
         task = asyncio.get_running_loop().create_task(self._process(chunk))
         task.add_done_callback(lambda _: self.wake())
         self._under_way.append((chunk, task))
         return True
 
-    async def _process(self, chunk: _Chunk) -> Output:
-        """Tries until it is processed: where something outside is in the way, everything behind it waits."""
+    async def _process(self, chunk: _Chunk) -> Output | None:
+        """Tries until it is processed: where something outside is in the way, everything behind it waits. None where
+        that is still so when this worker is to end. Raises nothing: a chunk that is forgotten is lost."""
+        line = self._job.line
         unforeseen = attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._job.line.process(chunk.batches)
+                if unforeseen < _TRIES_TOGETHER:
+                    return await line.process(chunk.batches)
+                return await line.process_apart(chunk.batches, gives_up=unforeseen >= _TRIES_MAX)
             except (StreamkitError, OSError) as error:
                 self._warn("records cannot be processed now", error)
             except Exception as error:
                 unforeseen += 1
-                if unforeseen >= _TRIES_TOGETHER:
-                    return await self._job.line.process_alone(chunk.batches, error)
-            await self._clock.sleep(min(DELIVERY_RETRY_MS_MIN << min(attempt, 20), DELIVERY_RETRY_MS_MAX))
+                fields = {DELIVERY_STREAM: self._job.plan.name}
+                _log.error("records cannot be processed", extra=fields, exc_info=error)
+            if self._is_closing:
+                return None
+            await self._pause(attempt)
 
     def _apply(self) -> bool:
         """Puts what chunks gave into buffers, in the order in which they were read."""
         moved = False
         while self._under_way and self._under_way[0][1].done():
-            chunk, task = self._under_way.popleft()
-            output = task.result()
-            ranges = _ranges(chunk.batches)
+            chunk, task = self._under_way[0]
+            output, ranges = task.result(), _ranges(chunk.batches)
+            self._under_way.popleft()
+            if output is None:
+                self._put_back()
+                break
             for piece in output.pieces:
                 if piece.batch.num_rows:
                     self._buffers.add(piece, ranges, chunk.opened_at_ms)
@@ -424,21 +540,31 @@ class DeliveryWorker:
             moved = True
         return moved
 
+    def _put_back(self) -> None:
+        """What is not processed is not read, either: who comes after this worker begins there."""
+        for _, task in self._under_way:
+            task.cancel()
+        self._under_way.clear()
+        self._pending, self._pending_bytes, self._pending_records = [], 0, 0
+        self._ended = self._read_ended()
+        self._read_to = dict(self._applied_to)
+
     # -- sealing -----------------------------------------------------------------------------------------------------
 
     def _seal(self, now_ms: int) -> bool:
         """Begins a seal where there is a reason for one."""
         if self._sealing is not None or not len(self._buffers):
             return False
-        reached = [each for each in self._flushes if self._is_applied_to(each[0])]
+        reached = [each for each in self._flushes if self._is_applied_to(each)]
         is_last = bool(reached) or (self._is_closing and not self._pending and not self._under_way)
         ripe = self._buffers.ripe(now_ms, everything=is_last) if self._job.deliverer.has_room or is_last else []
         if not ripe and self._buffers.held_bytes < self._held_bytes_max:
             return False
-        self._buffers.take(ripe)
-        others = [(each, list(each.batches), each.held_bytes, each.state(each.pieces)) for each in self._buffers]
+        buffers = self._buffers
+        buffers.take(ripe)
+        others = [(each, buffers.frozen(each), each.held_bytes, each.state(each.pieces)) for each in buffers]
         freeze = _Freeze(dict(self._applied_to), self._read_ended(), ripe, others, now_ms)
-        freeze.flushes = [done for _, done in reached]
+        freeze.flushes = reached
         self._flushes = [each for each in self._flushes if each not in reached]
         freeze.numbers = [self._job.ledger.take_number() for _ in ripe]
         if any(batches for _, batches, _, _ in others):
@@ -458,40 +584,45 @@ class DeliveryWorker:
         return {index for index in self._ended if self._applied_to.get(index, 0) >= self._read_to.get(index, 0)}
 
     async def _sealed_for_good(self, freeze: _Freeze) -> None:
-        """Writes the files of a freeze, then says in one transaction that they count. Tries until the disk takes it."""
+        """Writes the files of a freeze, then says in one transaction that they count. Tries until the disk takes it:
+        the records of a freeze that is forgotten are lost."""
+        ledger = self._job.ledger
         attempt = 0
+        saved: asyncio.Future[None] | None = None
         while True:
             try:
-                sealed, states = await self._write(freeze)
-                before = self._job.ledger.spools
-                await asyncio.shield(
-                    self._job.ledger.came_to(
-                        self._incarnation,
-                        freeze.positions,
-                        freeze.ended,
-                        states,
-                        self._job.state if states else None,
-                        sealed,
+                if saved is None:
+                    sealed, states = await self._write(freeze)
+                    before, made_under = ledger.spools, self._job.state if states else None
+                    saved = ledger.came_to(
+                        self._incarnation, freeze.positions, freeze.ended, states, made_under, sealed
                     )
-                )
+                await asyncio.shield(saved)
                 break
-            except (OSError, StreamkitError, pa.ArrowException) as error:
+            except Exception as error:
                 attempt += 1
-                self._warn("objects cannot be sealed", error)
-                await self._clock.sleep(min(DELIVERY_RETRY_MS_MIN << min(attempt, 20), DELIVERY_RETRY_MS_MAX))
-        self._saved_positions = freeze.positions
+                is_told = isinstance(error, OSError | StreamkitError)
+                fields = {DELIVERY_STREAM: self._job.plan.name}
+                _log.error("objects cannot be sealed: %s", error, extra=fields, exc_info=None if is_told else error)
+                await self._clock.sleep(_backoff_ms(attempt))
+                saved = None if saved is None else ledger.again()
+        self._saved = self._incarnation, freeze.positions
         place = 0
-        for buffer, batches, data_bytes, _ in freeze.others:
+        for buffer, batches, held_bytes, _ in freeze.others:
             if batches:
                 assert freeze.spool is not None
-                self._buffers.spooled(buffer, len(batches), data_bytes, SpoolPiece(freeze.spool, place))
+                self._buffers.spooled(buffer, held_bytes, SpoolPiece(freeze.spool, place))
                 place += 1
-        self._job.deliverer.add(sealed)
-        for done in freeze.flushes:
-            if not done.done():
-                done.set_result(None)
-        gone = before - self._job.ledger.spools
-        await self._job.offload(lambda: self._job.stage.remove_spools(gone))
+        if not self._is_settling:
+            self._job.deliverer.add(sealed)
+        for flush in freeze.flushes:
+            if not flush.done.done():
+                flush.done.set_result(None)
+        gone = before - ledger.spools
+        try:
+            await self._job.offload(lambda: self._job.stage.remove_spools(gone))
+        except OSError as error:  # the next start removes them
+            self._warn("spool files stay for now", error)
 
     async def _write(self, freeze: _Freeze) -> tuple[list[SealedState], list[BufferState]]:
         stage = self._job.stage
@@ -584,32 +715,39 @@ class DeliveryWorker:
 
     async def _save_positions(self) -> bool:
         """Where records left nothing to deliver, the position moves all the same."""
-        if self._sealing is not None or len(self._buffers) or self._applied_to == self._saved_positions:
+        position = self._incarnation, dict(self._applied_to)
+        if self._sealing is not None or len(self._buffers) or position == self._saved:
             return False
         if self._pending or self._under_way:
             return False
-        positions = dict(self._applied_to)
-        await self._job.ledger.came_to(self._incarnation, positions, self._read_ended(), [], None, [])
-        self._saved_positions = positions
+        saved = self._job.ledger.came_to(*position, self._read_ended(), [], None, [])
+        self._saved = position  # what the disk refuses now comes with the next change
+        await asyncio.shield(saved)
         return True
 
     # -- flushing ----------------------------------------------------------------------------------------------------
 
-    def _is_applied_to(self, tips: Mapping[int, int]) -> bool:
+    def _is_applied_to(self, flush: _Flush) -> bool:
         ended = self._read_ended()
-        return all(index in ended or self._applied_to.get(index, 0) >= tip for index, tip in tips.items())
+        return flush.incarnation == self._incarnation and all(
+            index in ended or self._applied_to.get(index, 0) >= tip for index, tip in flush.tips.items()
+        )
 
     def _finish_flushes(self) -> None:
         """Those that have nothing to wait for; a seal finishes the others."""
         if self._sealing is not None or len(self._buffers):
             return
-        for flush in [each for each in self._flushes if self._is_applied_to(each[0])]:
+        for flush in [each for each in self._flushes if self._is_applied_to(each)]:
             self._flushes.remove(flush)
-            if not flush[1].done():
-                flush[1].set_result(None)
+            if not flush.done.done():
+                flush.done.set_result(None)
 
     def _warn(self, what: str, error: BaseException) -> None:
         _log.warning("%s: %s", what, error, extra={DELIVERY_STREAM: self._job.plan.name})
+
+
+def _backoff_ms(attempt: int) -> int:
+    return min(DELIVERY_RETRY_MS_MIN << min(attempt, 20), DELIVERY_RETRY_MS_MAX)
 
 
 def _ranges(batches: Sequence[RecordBatch]) -> list[Range]:

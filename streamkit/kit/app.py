@@ -43,6 +43,7 @@ from streamkit.shards.disk import Durability
 
 if TYPE_CHECKING:
     from streamkit.api.server import Server
+    from streamkit.kit.delivery_client import DeliveryClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 Start = Literal["TRIM_HORIZON", "LATEST"] | datetime
@@ -265,7 +266,7 @@ class App:
 
     @property
     def kit(self) -> Kit:
-        """Streams of the same directory: to put records, to read them."""
+        """Streams of the same directory: to put records, to read them, to have them delivered."""
         if self._kit is None:
             raise _not_started()
         return self._kit
@@ -337,7 +338,14 @@ class App:
 
     async def _prepare(self, node: Node) -> None:
         """Before mappings read: what they run has to be there, and what was changed has to hold for the first batch."""
-        self._kit = Kit(EmbeddedBackend.over(node.directory, self._scope))
+
+        def deliveries() -> DeliveryClient:
+            from streamkit.kit.delivery_client import DeliveryClient
+            from streamkit.kit.lambda_client import InProcess
+
+            return DeliveryClient(InProcess(node, self._scope), self._scope)
+
+        self._kit = Kit(EmbeddedBackend.over(node.directory, self._scope, deliveries))
         await self._kit.__aenter__()
         node.functions.inline.echoes = True  # who runs a program expects what it prints
         store = MappingStore(node.directory.control)

@@ -14,6 +14,8 @@ from streamkit.model.sequence import SequenceNumber
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from streamkit.kit.delivery_client import DeliveryClient
+
 
 class Placement(NamedTuple):
     """Where a record went."""
@@ -145,5 +147,9 @@ class Backend(Protocol):
     async def load_checkpoints(self, stream: str, consumer: str) -> dict[int, str]: ...
 
     async def save_checkpoints(self, stream: str, consumer: str, shards: Mapping[int, str]) -> None: ...
+
+    def deliveries(self) -> DeliveryClient:
+        """Raises UsageError where nothing delivers."""
+        ...
 
     async def close(self) -> None: ...

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from streamkit.kit.backend import Placement, StreamInfo
 from streamkit.kit.consumer import BATCH_RECORDS_MAX, Consumer, Start
@@ -21,6 +21,8 @@ from streamkit.shards.disk import Durability
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from streamkit.kit.delivery import Settings
 
 T = TypeVar("T")
 
@@ -104,6 +106,12 @@ class BlockingKit:
         self, stream: str, table: pa.Table | pa.RecordBatch, *, key: str = "partition_key", data: str = "data"
     ) -> int:
         return self._wait(self._kit.put_table(stream, table, key=key, data=data))
+
+    def deliver(self, stream: str, to: str | Path, *, name: str | None = None, **settings: Unpack[Settings]) -> str:
+        return self._wait(self._kit.deliver(stream, to, name=name, **settings))
+
+    def flush_deliveries(self, name: str | None = None) -> None:
+        self._wait(self._kit.flush_deliveries(name))
 
     def consumer(
         self,

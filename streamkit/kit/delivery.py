@@ -282,9 +282,7 @@ def by_time(text: str, unit: Literal["day", "hour"]) -> str:
     whose day and hour are taken as they are written; or `at:s`, `at:ms` for a number, in UTC. Raises UsageError."""
     path, _, kind = text.partition(":")
     if not re.fullmatch(r"\.?[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path, re.ASCII) or kind not in ("", "s", "ms"):
-        raise UsageError(
-            f"{path}{kind and f':{kind}'} is no field of a record's time; one looks like time, at.begin:ms"
-        )
+        raise UsageError(f"{text!r} is no field with a record's time; one looks like time, or meta.at:ms")
     value = f".{path.removeprefix('.')}"
     if kind:
         at = f"{value} / 1000 | floor" if kind == "ms" else f"{value} | floor"
@@ -292,6 +290,19 @@ def by_time(text: str, unit: Literal["day", "hour"]) -> str:
     else:
         day, hour = f"{value}[0:10]", f"{value}[11:13]"
     return f"{{day: {day}, hour: {hour}}}" if unit == "hour" else f"{{day: {day}}}"
+
+
+def delivery_of(stream: str, to: str | Path, name: str | None, settings: Settings) -> Delivery:
+    """As a program says it: directories are relative to the working directory. Raises UsageError."""
+    given: dict[str, Any] = {**settings}
+    unknown = sorted(given.keys() - Settings.__annotations__.keys())
+    if unknown:
+        raise UsageError(f"{unknown[0]} is no setting; they are {', '.join(Settings.__annotations__)}")
+    here = Path.cwd()
+    place = place_of(str(to), here)
+    given["columns"] = columns_of(given.get("columns") or {})
+    given["options"] = options_of(given.get("options") or {}, here)
+    return Delivery(name or default_name(stream, place), place, stream, **given)
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import orjson
 
-from streamkit.kit.delivery import Delivery, changes_of
+from streamkit.kit.delivery import Delivery, changes_of, faults_of
 from streamkit.kit.http_client import HttpClient
 from streamkit.kit.lambda_client import FIREHOSE, Transport, decoded, headers_of
 from streamkit.model.errors import ResourceInUse, ResourceNotFound, ServiceUnavailable, UsageError
@@ -78,6 +78,9 @@ class DeliveryClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._transport.close()
 
     async def call(self, operation: str, values: Values) -> dict[str, Any]:
@@ -150,6 +153,30 @@ class DeliveryClient:
                 f"delivery {delivery.name} {of}, and its source cannot be changed to {delivery.source}; give this one "
                 f"another name, or delete that one: `streamkit deliveries --delete {delivery.name}`"
             )
+
+    async def require_same_place(self, delivery: Delivery) -> None:
+        """For a name that nobody chose. Raises UsageError where another delivery has it, so that none is turned away
+        from where it goes to by chance."""
+        found = await self.settled(delivery.name)
+        if found is None:
+            return
+        known = found["Destinations"][0].get("StreamkitDestinationDescription", {}).get("Url", "somewhere else")
+        if known != delivery.to:
+            raise UsageError(
+                f"there is a delivery {delivery.name} already, to {known}; give this one another name, or name it "
+                f"{delivery.name} to change that one"
+            )
+
+    async def deliver(self, delivery: Delivery, *, is_named: bool) -> Ensured:
+        """As `ensure`, of a delivery that nobody has looked at. Raises UsageError with everything that is wrong with
+        it; not `is_named`: also where another one has its name."""
+        faults = faults_of(delivery, self._scope)
+        if faults:
+            texts = [f"{'.'.join(place) or delivery.name} {text}" for place, text in faults]
+            raise UsageError("; ".join(texts))
+        if not is_named:
+            await self.require_same_place(delivery)
+        return await self.ensure(delivery)
 
     async def ensure(self, delivery: Delivery) -> Ensured:
         """Brings a delivery stream to what it shall be; returns when that is in effect. Where it begins to read counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from streamkit.api.kinesis import Kinesis
 from streamkit.clock import Clock, SystemClock
 from streamkit.kit.backend import Placement, Reading, StreamInfo, info_of, placements
 from streamkit.metrics import Registry
+from streamkit.model.errors import UsageError
 from streamkit.model.names import Scope
 from streamkit.shards.disk import Durability
 from streamkit.streams.directory import DataDirectory
@@ -19,6 +20,8 @@ from streamkit.streams.stream import Stream
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from streamkit.kit.delivery_client import DeliveryClient
 
 
 class EmbeddedBackend:
@@ -31,11 +34,16 @@ class EmbeddedBackend:
         self._clock = clock or SystemClock()
         self._directory = DataDirectory(path, durability=durability, clock=self._clock)
         self._is_owner = True
+        self._make_deliveries: Callable[[], DeliveryClient] | None = None
+        self._deliveries: DeliveryClient | None = None
 
     @classmethod
-    def over(cls, directory: DataDirectory, scope: Scope) -> EmbeddedBackend:
-        """Over a directory that somebody else has opened, and closes."""
+    def over(
+        cls, directory: DataDirectory, scope: Scope, deliveries: Callable[[], DeliveryClient] | None = None
+    ) -> EmbeddedBackend:
+        """Over a directory that somebody else has opened, and closes; `deliveries` are made when they are wanted."""
         backend = cls(directory.path, scope)
+        backend._make_deliveries = deliveries
         backend._directory = directory
         backend._is_owner = False
         return backend
@@ -57,6 +65,16 @@ class EmbeddedBackend:
         assert isinstance(output, Mapping)
         answer: dict[str, Any] = msgspec.json.decode(model.encode(output) or b"{}")
         return answer
+
+    def deliveries(self) -> DeliveryClient:
+        if self._make_deliveries is None:
+            raise UsageError(
+                "nothing delivers from a data directory that is only opened: use an App, or `streamkit serve` and its "
+                "URL"
+            )
+        if self._deliveries is None:
+            self._deliveries = self._make_deliveries()
+        return self._deliveries
 
     async def stream_names(self) -> list[str]:
         return [stream.state.name for stream in self._directory.streams.all(self._scope)]

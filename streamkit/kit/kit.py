@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from streamkit.kit.backend import Backend, Placement, StreamInfo
 from streamkit.kit.consumer import BATCH_RECORDS_MAX, Consumer, Start
@@ -18,6 +18,8 @@ from streamkit.shards.disk import Durability
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from streamkit.kit.delivery import Settings
 
 DEFAULT_ACCOUNT: Final = "000000000000"
 DEFAULT_REGION: Final = "us-east-1"
@@ -186,6 +188,29 @@ class Kit:
         `start` counts only where the name has no checkpoint yet. With `follow=False` the iteration ends at the tip.
         """
         return Consumer(self._backend, stream, name, start=start, batch_records_max=batch_records_max, follow=follow)
+
+    # -- deliveries --------------------------------------------------------------------------------------------------
+
+    async def deliver(
+        self, stream: str, to: str | Path, *, name: str | None = None, **settings: Unpack[Settings]
+    ) -> str:
+        """Has a stream's records delivered, from now on until the delivery stream is deleted; returns its name. Done
+        again it changes nothing, or what is another now: what is not said has its default.
+
+        `to` is a directory or a URL, as for `streamkit deliver`; `settings` are its options, with `columns` as a
+        mapping of names to Hive's types, and `size_mb` and `interval_s` for when a file is written. Without `name` it
+        is called `clicks-to-lake`. Needs a server or an App.
+        """
+        from streamkit.kit.delivery import delivery_of
+
+        deliveries = self._backend.deliveries()
+        delivery = delivery_of(stream, to, name, settings)
+        await deliveries.deliver(delivery, is_named=name is not None)
+        return delivery.name
+
+    async def flush_deliveries(self, name: str | None = None) -> None:
+        """Returns when everything that was put before is delivered, by one delivery stream or by all of the server."""
+        await self._backend.deliveries().flush(name)
 
     async def _active(self, name: str) -> StreamInfo:
         while True:  # a server's change can only be asked for

@@ -47,6 +47,7 @@ from streamkit.model.limits import (
     ACCOUNT_CONCURRENCY,
     DELIVERY_BUFFER_BYTES_MAX,
     DELIVERY_INTERVAL_MS_MAX,
+    DELIVERY_RETRY_S_MAX,
     FUNCTION_MEMORY_MIB_MAX,
     FUNCTION_TIMEOUT_S_MAX,
     MAPPING_BATCH_RECORDS_MAX,
@@ -71,7 +72,6 @@ ROLE: Final = "arn:aws:iam::{account}:role/streamkit"
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _VARIABLE: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_]+")
 _HANDLER: Final = re.compile(r"\S{1,128}")
-_RETRY_S_MAX: Final = 7_200  # AWS: of what is delivered to an endpoint
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -601,7 +601,7 @@ _SECTIONS: Final[Mapping[str, _Section]] = {
             "time_zone": _text("the name of a time zone, like Europe/Berlin", bool),
             "manifest": _flag,
             "delimiter": _text("what follows each record", bool),
-            "retry_s": _whole(0, _RETRY_S_MAX),
+            "retry_s": _whole(0, DELIVERY_RETRY_S_MAX),
             "extension": _text("the end of files' names, like .jsonl", bool),
             "options": _options,
         },

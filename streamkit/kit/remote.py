@@ -20,6 +20,8 @@ from streamkit.streams.routing import columns_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from streamkit.kit.delivery_client import DeliveryClient
+
 T = TypeVar("T")
 
 _BY_CODE: Final = {
@@ -34,6 +36,8 @@ class RemoteBackend:
 
     def __init__(self, endpoint: str, scope: Scope) -> None:
         self._http = HttpClient(endpoint, timeout_s=60 + WAIT_MS_MAX / 1000)
+        self._scope = scope
+        self._deliveries: DeliveryClient | None = None
         self._headers = {
             "Authorization": (
                 f"AWS4-HMAC-SHA256 Credential={scope.account}/20260101/{scope.region}/kinesis/aws4_request, "
@@ -48,12 +52,21 @@ class RemoteBackend:
 
     async def close(self) -> None:
         await self._http.close()
+        if self._deliveries is not None:
+            await self._deliveries.close()
 
     async def call(self, operation: str, values: Mapping[str, Any]) -> dict[str, Any]:
         headers = {**self._headers, "X-Amz-Target": f"Kinesis_20131202.{operation}"}
         answer = await self._http.request("POST", "/", headers, [msgspec.json.encode(values)])
         found: dict[str, Any] = _decoded(answer, dict[str, Any])
         return found
+
+    def deliveries(self) -> DeliveryClient:
+        from streamkit.kit.delivery_client import DeliveryClient
+
+        if self._deliveries is None:
+            self._deliveries = DeliveryClient(self._http.endpoint, self._scope)
+        return self._deliveries
 
     async def stream_names(self) -> list[str]:
         names: list[str] = []

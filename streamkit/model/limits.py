@@ -208,6 +208,11 @@ DELIVERY_STAGED_OBJECTS_MAX: Final = 2_000  # ours
 DELIVERY_UPLOADS_MAX: Final = 4  # ours: objects under way at a time to a destination
 DELIVERY_RETRY_MS_MIN: Final = 100  # ours: after a first failure; doubles each time
 DELIVERY_RETRY_MS_MAX: Final = 30_000  # ours
+OBJECT_FILE_NAME_BYTES_MAX: Final = 255  # Linux, NAME_MAX: of an object's key, where objects are files
+DELIVERY_CLOSE_MS: Final = 5_000  # ours: a destination that does not end for so long is left behind
+DELIVERY_CHANGE_MS: Final = 10_000  # ours: so long a change waits for what was read under the version before
+DELIVERY_BATCHES_MAX: Final = 64  # ours: small pieces of a buffer, before they are joined
+DELIVERY_BATCHES_BYTES_MAX: Final = MIB  # ours: of them together; larger ones stay as they are
 DELIVERY_THREADS: Final = 4  # ours: of all delivery streams together
 ACTIVE_PARTITIONS_MAX: Final = 500  # AWS: of a delivery stream
 INFERRED_RECORDS_MAX: Final = 10_000  # ours: records from which the columns of a table are found
@@ -326,7 +331,13 @@ HIVE_VARCHAR_MAX: Final = 65_535  # Hive
 DECIMAL_PRECISION_MAX: Final = 38  # Hive
 RECORD_DEPTH_MAX: Final = 500  # ours: arrays and objects in one another
 CONVERSION_BLOCK_BYTES: Final = 8 * MIB  # ours: what is read at once; a record that is larger is read alone
-CONVERSION_READS_MAX: Final = 8  # ours: of one block; what is left then is read record by record
+CONVERSION_READS_MAX: Final = 4  # ours: of one block as a whole; then in pieces
+CONVERSION_PIECE_RECORDS: Final = 64  # ours: of such a piece; one that cannot be read is read record by record
+CONVERSION_ROWS_HELD_MAX: Final = 8_192  # ours: rows that were read record by record and are no columns yet
+CONVERSION_DOCUMENTS_MAX: Final = 10_000  # ours: JSON documents in one record
 CONVERSION_SAMPLE_RECORDS: Final = 64  # ours: from which it is told how a stream writes its values
 INFERRED_COLUMNS_MAX: Final = 1_000  # ours: of a table, and members of a struct
 INFERRED_NAME_CHARACTERS_MAX: Final = 255  # AWS: of a column
+
+# -- deliveries as people write them ---------------------------------------------------------------------------------
+DELIVERY_RETRY_S_MAX: Final = 7_200  # AWS: how long an endpoint is tried

@@ -40,6 +40,7 @@ from streamkit.testing.destination_contract import (
     sealed_of,
 )
 from streamkit_connectors import delta, iceberg
+from tests.wire.iceberg_catalog import RestCatalogServer, rest_catalog
 from tests.wire.object_store import FaultProxy, ObjectStore, fault_proxy, object_store
 
 COLUMNS: Final = pa.schema([("id", pa.int64()), ("text", pa.string())])
@@ -405,6 +406,33 @@ def test_iceberg_finds_its_number_after_snapshots_expired(iceberg_desk: Desk) ->
     assert iceberg_desk.ids() == [1, 2]
 
 
+def test_an_iceberg_table_that_says_so_keeps_few_snapshots_and_all_rows(iceberg_desk: Desk) -> None:
+    """Tables made here say so; a tag's snapshot stays, and others' tables keep all."""
+    harness = iceberg_desk.harness
+    assert isinstance(harness, IcebergHarness)
+    first = iceberg_desk.seal(rows(0))
+    iceberg_desk.deliver(first)
+    with harness.table() as table:
+        assert table.properties["streamkit.snapshots-max"] == "500"
+        tagged = table.snapshots()[0].snapshot_id
+        table.manage_snapshots().create_tag(tagged, "first").commit()
+        table.transaction().set_properties({"streamkit.snapshots-max": "6"}).commit_transaction()
+    for number in range(1, 20):
+        iceberg_desk.deliver(iceberg_desk.seal(rows(number)))
+        with harness.table() as table:
+            assert len(table.snapshots()) <= 7
+            assert tagged in [each.snapshot_id for each in table.snapshots()]
+    with harness.table() as table:
+        table.transaction().remove_properties("streamkit.snapshots-max").commit_transaction()
+        count = len(table.snapshots())
+    for number in range(20, 30):
+        iceberg_desk.deliver(iceberg_desk.seal(rows(number)))
+    iceberg_desk.deliver(first)
+    with harness.table() as table:
+        assert len(table.snapshots()) == count + 10
+    assert iceberg_desk.ids() == list(range(30))
+
+
 def test_an_iceberg_column_that_was_renamed_or_dropped_is_found_by_its_id(iceberg_desk: Desk) -> None:
     """In files that were sealed before."""
     iceberg_desk.deliver(iceberg_desk.seal(rows(1).append_column("gone", pa.array([1]))))
@@ -468,7 +496,7 @@ def times(count: int) -> pa.Table:
     [
         ("hour(at)", 7),
         (["day(at)", "country"], 9),
-        (["bucket(3, id)", "truncate(1, country)"], 9),
+        ("bucket(3, id), truncate(1, country)", 9),
         ("identity(country)", 3),
         ("month(at)", 3),
     ],
@@ -506,11 +534,10 @@ def test_a_delta_table_is_partitioned_by_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["iceberg", "delta"])
-@pytest.mark.parametrize("fault", ["lose", "fail"])
-def test_whatever_write_of_a_delivery_fails_rows_are_in_the_table_once(
-    tmp_path: Path, store: ObjectStore, proxy: FaultProxy, kind: str, fault: Any
+def test_whatever_write_of_a_delivery_loses_its_answer_rows_are_in_the_table_once(
+    tmp_path: Path, store: ObjectStore, proxy: FaultProxy, kind: str
 ) -> None:
-    """Its answer is lost, or it is answered with an error: each write of a delivery in turn."""
+    """Each write of a delivery in turn."""
     bucket = BucketPlace(tmp_path / "lake", store, proxy)
     writes: list[int] | None = None  # their places among the requests of a delivery
     while writes is None or writes:
@@ -525,13 +552,53 @@ def test_whatever_write_of_a_delivery_fails_rows_are_in_the_table_once(
             assert len(writes) >= 2, "rows, and the commit"
         else:
             proxy.plan.extend(["pass"] * writes.pop())
-            proxy.then(fault)
+            proxy.then("lose")
             with suppress(DeliveryFailed):
                 desk.deliver(sealed)
             assert not proxy.plan
-            assert fault in [done for _, done in proxy.seen]
+            assert "lose" in [done for _, done in proxy.seen]
         desk.deliver(sealed)
         assert desk.ids() == [1, 2]
+
+
+class RestHarness(IcebergHarness):
+    """A table of a REST catalog."""
+
+    def __init__(self, place: Place, server: RestCatalogServer, **options: Any) -> None:
+        super().__init__(place, catalog_url=server.url, path="", **options)
+        self._server = server
+
+    @contextmanager
+    def catalog(self) -> Iterator[SqlCatalog]:
+        yield self._server.catalog
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_rest_catalogs_table_has_rows_once_also_where_the_answer_to_a_commit_is_lost(
+    tmp_path: Path, loses: bool
+) -> None:
+    """Also of the commit that makes the table, with its partitions."""
+    with rest_catalog(tmp_path) as server:
+        desk = Desk(RestHarness(Place(tmp_path / "lake"), server, partition_by="bucket(2, id)"), tmp_path)
+        for number in range(1, 4):
+            sealed = desk.seal(rows(number))
+            server.loses_next_commit = loses
+            with suppress(DeliveryFailed):
+                desk.deliver(sealed)
+            assert not server.loses_next_commit
+            desk.deliver(sealed)
+            desk.deliver(sealed)
+        assert desk.ids() == [1, 2, 3]
+        assert server.commits_count == 1 + 3
+
+
+def test_a_rest_catalog_that_is_not_there_is_an_error_that_passes(tmp_path: Path) -> None:
+    with rest_catalog(tmp_path) as server:
+        desk = Desk(RestHarness(Place(tmp_path / "lake"), server), tmp_path)
+        sealed = desk.seal(rows(1))
+    with pytest.raises(DeliveryFailed) as caught:
+        desk.deliver(sealed)
+    assert not caught.value.is_final
 
 
 @pytest.mark.parametrize(
@@ -555,8 +622,15 @@ def test_options_that_cannot_be_right_are_refused_when_it_is_opened(
         kind.open_destination(DestinationSpec("table", options), Surroundings(ManualClock(), tmp_path))
 
 
-def test_columns_are_given_with_hives_types(tmp_path: Path) -> None:
-    columns = [["id", "bigint"], ["text", "string"], ["tags", "array<string>"]]
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [["id", "bigint"], ["text", "string"], ["tags", "array<string>"]],
+        {"id": "bigint", "text": "string", "tags": "array<string>"},
+        "id:bigint, text:string, tags:array<string>",
+    ],
+)
+def test_columns_are_given_with_hives_types(tmp_path: Path, columns: Any) -> None:
     desk = Desk(IcebergHarness(Place(tmp_path / "lake"), columns=columns), tmp_path)
     assert desk.schema().names == ["id", "text", "tags"]
     desk.deliver(desk.seal(rows(1)))

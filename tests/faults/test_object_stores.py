@@ -8,6 +8,8 @@ import itertools
 import logging
 import os
 import random
+import shutil
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,6 +326,133 @@ def test_a_disk_that_fails_at_any_call_leaves_a_whole_object_or_none(
         assert [path for path in root.rglob("*") if path.is_file()] == [root / "a/key"]
         assert (root / "a/key").read_bytes() == sealed.path.read_bytes()
     assert fails_at > 5
+
+
+@pytest.mark.parametrize("has_links", [True, False], ids=["linked", "copied"])
+def test_what_is_delivered_outlives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    """The bytes are synced before the name is given, the name after it, and each directory that was made in its own.
+    A process that finds all of it there cannot know whether that was done, and does it again."""
+    events: list[tuple[str, Path]] = []
+    sync, make, link = os.fsync, os.mkdir, os.link
+
+    def fsync(descriptor: int) -> None:
+        events.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        sync(descriptor)
+
+    def mkdir(path: Path, *arguments: Any) -> None:
+        make(path, *arguments)
+        events.append(("mkdir", Path(path)))
+
+    def linked(source: Path, target: Path) -> None:
+        if not has_links and "staged" in str(source):
+            raise OSError(errno.EXDEV, "across file systems")
+        link(source, target)
+        events.append(("link", Path(source)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "link", linked)
+    sealed = staged(tmp_path, b"content", key="a/b/key")
+    root = tmp_path / "not" / "yet"
+
+    async def deliver(may_be_there: bool) -> None:
+        destination = files.ObjectDestination(files.FilesPlace(root), "Files")
+        await destination.deliver(sealed, may_be_there=may_be_there)
+        await destination.close()
+
+    run(lambda: deliver(False))
+    made = [path for kind, path in events if kind == "mkdir"]
+    assert made == [tmp_path / "not", root, root / "a", root / "a/b"]
+    for path in made:
+        assert ("sync", path.parent) in events[events.index(("mkdir", path)) :]
+    (at,) = [number for number, (kind, _) in enumerate(events) if kind == "link"]
+    assert ("sync", events[at][1]) in events[:at]
+    assert ("sync", root / "a/b") in events[at:]
+
+    events.clear()
+    run(lambda: deliver(True))
+    again = {root / "a/b/key", root / "a/b", root / "a", root, root.parent}
+    assert again <= {path for kind, path in events if kind == "sync"}
+
+
+def test_a_try_whose_file_was_taken_away_by_the_next_gives_nobody_elses_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try was cancelled and goes on; the second is in the middle of its copy when the first comes to link."""
+    sealed = staged(tmp_path, bytes(range(256)) * 1_000)
+    target = tmp_path / "lake/a/key"
+    copied, may_link, half_copied, may_go_on = (threading.Event() for _ in range(4))
+    link, copy = os.link, shutil.copyfileobj
+    copies = itertools.count(1)
+
+    def linked(source: Path, to: Path) -> None:
+        if "staged" in str(source):
+            raise OSError(errno.EXDEV, "across file systems")
+        if not copied.is_set():
+            copied.set()
+            assert may_link.wait(20)
+        link(source, to)
+
+    def copyfileobj(reading: Any, writing: Any, size: int) -> None:
+        if next(copies) == 2:
+            writing.write(reading.read(1_000))
+            writing.flush()
+            half_copied.set()
+            assert may_go_on.wait(20)
+        copy(reading, writing, size)
+
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(shutil, "copyfileobj", copyfileobj)
+
+    async def scenario() -> None:
+        places = [files.FilesPlace(tmp_path / "lake") for _ in range(2)]
+        first = asyncio.ensure_future(places[0].put_from_file("a/key", sealed.path, id=sealed.id))
+        assert await asyncio.to_thread(copied.wait, 20)
+        second = asyncio.ensure_future(places[1].put_from_file("a/key", sealed.path, id=sealed.id, may_be_there=True))
+        assert await asyncio.to_thread(half_copied.wait, 20)
+        may_link.set()
+        with pytest.raises(DeliveryFailed) as caught:
+            await first
+        assert not caught.value.is_final
+        assert not target.exists()
+        may_go_on.set()
+        await second
+
+    run(scenario)
+    assert target.read_bytes() == sealed.path.read_bytes()
+
+
+def test_without_hard_links_two_writers_of_this_process_do_not_replace_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look whether a name is free and the rename are one step."""
+    rename = os.rename
+    renames = threading.Semaphore(0)
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no links here", str(source), None, str(target))
+
+    def slow(source: Path, target: Path) -> None:
+        renames.release()
+        if renames.acquire(timeout=0.3):
+            renames.acquire(timeout=0.3)  # until the other one comes here too, if it can
+        rename(source, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "rename", slow)
+    sealed = [staged(tmp_path, b"%d" % number * 9, key="the/key", number=number) for number in range(2)]
+
+    async def scenario() -> None:
+        destinations = [files.ObjectDestination(files.FilesPlace(tmp_path / "lake"), "Files") for _ in sealed]
+        tries = [each.deliver(what, may_be_there=False) for each, what in zip(destinations, sealed, strict=True)]
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        (won,) = [number for number, outcome in enumerate(outcomes) if outcome == ()]
+        assert isinstance(outcomes[1 - won], DeliveryFailed)
+        assert (tmp_path / "lake/the/key").read_bytes() == b"%d" % won * 9
+
+    run(scenario)
 
 
 def test_a_directory_that_goes_away_and_a_file_in_its_place_are_told_as_they_are(tmp_path: Path) -> None:

@@ -581,7 +581,7 @@ def test_what_cannot_be_delivered_has_a_place(url: str, options: dict[str, str],
     """Beside the rest where objects can be; otherwise where the options say."""
     plan = own(url, Options=options)
     assert plan.error_destination == expected
-    assert plan.naming.error_prefix == "errors/!{firehose:error-output-type}/"
+    assert plan.naming.error_prefix == "_errors/!{firehose:error-output-type}/"
     assert "errors" not in plan.destination.options
 
 

@@ -333,6 +333,17 @@ def test_no_record_is_lost_or_doubled_by_a_reply(records: Any, knows_ids: bool) 
     ("failure", "code"),
     [
         (Answer(b'{"errorMessage":"no"}', "Unhandled"), "Lambda.FunctionError"),
+        (
+            Answer(
+                b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1 Error: Task timed out after 3.00 seconds"}',
+                "Unhandled",
+            ),
+            "Lambda.FunctionTimedOut",
+        ),
+        (
+            Answer(b'{"errorMessage":"Task timed out after 3 seconds","stackTrace":[]}', "Unhandled"),
+            "Lambda.FunctionError",
+        ),
         (Answer(b" " * (RESPONSE_BYTES_MAX + 1)), "Lambda.FunctionError"),
         (AccessDenied("no"), "Lambda.InvokeAccessDenied"),
         (ResourceNotFound("no"), "Lambda.ResourceNotFound"),

@@ -67,11 +67,9 @@ def files() -> tuple[Path, ...]:
 def texts() -> list[Path]:
     return [path for path in files() if path.suffix in TEXT_SUFFIXES and path.name != Path(__file__).name]
 
-    return [path for path in python_files() if path.relative_to(ROOT).parts[0] in ("streamkit", "connectors")]
-
 
 def modules() -> list[Path]:
-    return [path for path in files() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] == "streamkit"]
+    return [path for path in python_files() if path.relative_to(ROOT).parts[0] in ("streamkit", "connectors")]
 
 
 def python_files() -> list[Path]:

@@ -235,8 +235,8 @@ class SplunkCollector(Endpoint):
     """Acknowledges what was sent after it was asked `asked_before_acknowledging` times. None: it has no
     acknowledgement for the token."""
 
-    def __init__(self, asked_before_acknowledging: int | None = 0) -> None:
-        super().__init__()
+    def __init__(self, asked_before_acknowledging: int | None = 0, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self._patience = asked_before_acknowledging
         self._asked: Counter[tuple[str, int]] = Counter()
         self._ids: Counter[str] = Counter()
@@ -300,8 +300,8 @@ def documents_of(text: str) -> list[Any]:
 class BulkIndex(Endpoint):
     """Takes what has `"text": "poison"` under no circumstances. `busy`: how often each document is put off first."""
 
-    def __init__(self, busy: int = 0) -> None:
-        super().__init__()
+    def __init__(self, busy: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self.documents: dict[tuple[str, str], dict[str, Any]] = {}  # by index and id
         self._busy = busy
         self._put_off: Counter[bytes] = Counter()

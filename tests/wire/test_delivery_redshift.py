@@ -123,7 +123,7 @@ def test_an_object_is_loaded_as_the_options_say(
 
     run(scenario)
     assert table.rows == [(1, "one, or so", True), (2, "two", False)]
-    assert (table.directory / "staging" / sealed.key).read_bytes() == packed(content)
+    assert (table.directory / "staging" / sealed.key).read_bytes() == sealed.path.read_bytes()
 
 
 def test_json_members_that_are_missing_are_null(table: Table) -> None:

@@ -21,7 +21,8 @@ Quick = Callable[[pa.Array], pa.Array]
 _EXACT_DOUBLE: Final = (1 << 53) - 1  # integers up to here, and no others, are the same as doubles
 _LONG_MAX: Final = (1 << 63) - 1
 _LONG_DIGITS: Final = 19
-_VALUES_AT_ONCE: Final = 64  # below it, looking at each value costs no more than another try at all of them
+_FIRST_DAY: Final = -719_162  # 0001-01-01: Arrow knows a year 0
+_VALUES_AT_ONCE: Final = 128  # looking at each of so many costs as much as a few tries at all of them
 
 _DATE: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _INTEGER: Final = r"^-?[0-9]{1,18}$"
@@ -95,7 +96,7 @@ def _leaf(leaf: Leaf, array: pa.Array, rules: Rules) -> tuple[pa.Array, list[int
             return _cut(leaf, array), []
     quick = _QUICK.get((leaf.kind, str(was)))
     exact = leaf_coercion(leaf, rules)
-    if leaf.kind == "timestamp" and (types.is_int64(was) and rules.stamps.is_hive or not rules.stamps.are_plain):
+    if leaf.kind == "timestamp" and ((types.is_int64(was) and rules.stamps.is_hive) or not rules.stamps.are_plain):
         quick = None
     wrong: list[int] = []
     if quick is None:
@@ -113,18 +114,14 @@ def _in_pieces(
         pass
     if len(array) <= _VALUES_AT_ONCE:
         return _value_by_value(leaf, array, exact, start, wrong)
-    half = len(array) // 2
-    return pa.concat_arrays(
-        [
-            _in_pieces(leaf, array[:half], quick, exact, start, wrong),
-            _in_pieces(leaf, array[half:], quick, exact, start + half, wrong),
-        ]
-    )
+    pieces = [
+        _in_pieces(leaf, array[place : place + _VALUES_AT_ONCE], quick, exact, start + place, wrong)
+        for place in range(0, len(array), _VALUES_AT_ONCE)
+    ]
+    return pa.concat_arrays(pieces)
 
 
-def _value_by_value(
-    leaf: Leaf, array: pa.Array, exact: Callable[[Any], Any], start: int, wrong: list[int]
-) -> pa.Array:
+def _value_by_value(leaf: Leaf, array: pa.Array, exact: Callable[[Any], Any], start: int, wrong: list[int]) -> pa.Array:
     found: list[Any] = []
     for place, value in enumerate(array.to_pylist(), start):
         try:
@@ -173,8 +170,8 @@ def _whole_decimals(leaf: Leaf, array: pa.Array) -> tuple[pa.Array, list[int]]:
 
 
 def _decimals(leaf: Leaf, array: pa.Array) -> tuple[pa.Array, list[int]]:
-    """Of doubles that are the nearest to a decimal of the column's scale: then the text they were read from is, rounded,
-    this decimal and no other."""
+    """Of doubles that are the nearest to a decimal of the column's scale: then the text they were read from is, when it
+    is rounded, this decimal and no other."""
     factor = float(10**leaf.type.scale)
     scaled = pc.round(pc.multiply(array, factor))
     most = float(min(10**leaf.type.precision - 1, _EXACT_DOUBLE))
@@ -227,22 +224,16 @@ def _text_to_boolean(leaf: Leaf, array: pa.Array, rules: Rules) -> pa.Array:
 def _text_to_date(leaf: Leaf, array: pa.Array, rules: Rules) -> pa.Array:
     _all_match(array, _DATE)
     made = array.cast(leaf.type)
-    if (pc.min(made.cast(pa.int32())).as_py() or 0) < leaf_days_min():
+    if (pc.min(made.cast(pa.int32())).as_py() or 0) < _FIRST_DAY:
         raise _Odd
     return made
-
-
-def leaf_days_min() -> int:
-    """Of 0001-01-01: Arrow knows a year 0."""
-    return -719_162
 
 
 def _text_to_stamp(leaf: Leaf, array: pa.Array, rules: Rules) -> pa.Array:
     plain = pa.timestamp("us")
     lengths = pc.min_max(pc.binary_length(array)).as_py()
-    is_full = (lengths["min"] or 19) >= 19 and (lengths["max"] or 19) <= _STAMP_BYTES
     made = None
-    if is_full and not rules.stamps.is_hive:
+    if lengths["min"] is None or (lengths["min"] >= 19 and lengths["max"] <= _STAMP_BYTES and not rules.stamps.is_hive):
         # Text of this length that Arrow reads as a time without a zone has a date and a time with seconds.
         try:
             made = array.cast(plain)
@@ -250,7 +241,8 @@ def _text_to_stamp(leaf: Leaf, array: pa.Array, rules: Rules) -> pa.Array:
             made = None
     if made is None:
         _all_match(array, _SPACED if rules.stamps.is_hive else _SPACED_OR_ISO)
-        made = pc.binary_slice(pc.utf8_rtrim(array, "Z").cast(pa.binary()), 0, _STAMP_BYTES).cast(pa.string()).cast(plain)
+        digits = pc.utf8_rtrim(array, "Z").cast(pa.binary())
+        made = pc.binary_slice(digits, 0, _STAMP_BYTES).cast(pa.string()).cast(plain)
     return _within(leaf, made.cast(pa.int64())).cast(leaf.type)
 
 

@@ -1,11 +1,11 @@
 """Converts chunks of records: strictly and quickly what is as expected, exactly and one by one what is not.
 
-Arrow's JSON reader is fast, and refuses whatever is not of the type it was told: a number that is text, a member that is
-there twice. So what it reads is right, if it is asked for the types that the records have (`reading`), and if it is kept
-from what it would overlook: that a record is not one object (it counts objects, and would skip what is null), members
-whose keys are written otherwise, `NaN`, and nesting without end. It gives up at the first record it refuses; then a
-regular expression (`patterns`) finds, at a fraction of the cost, the others that it would. All those are read by
-`exact`, which also says what is wrong with them, and rows are put in order again.
+Arrow's JSON reader is fast, and refuses whatever is not of the type it was told: a number that is text, a member that
+is there twice. So what it reads is right, if it is asked for the types that the records have (`reading`), and if it is
+kept from what it would overlook: that a record is not one object (it counts objects, and a record that is only `null`
+ends the process), members whose keys are written otherwise, `NaN`, and nesting without end. It gives up at the first
+record it refuses; then a regular expression (`patterns`) finds, at a fraction of the cost, the others that it would.
+All those are read by `exact`, which also says what is wrong with them, and rows are put in order again.
 
 One object per record, and no others: records begin with `{` and end with `}`, and stand on lines of their own. In JSON
 no string holds a line feed and no `}` is followed by `{`, so no object reaches from one record into the next. So if
@@ -34,7 +34,9 @@ from streamkit.delivery.plan import Conversion
 from streamkit.delivery.processor import BadRow, Converted
 from streamkit.model.limits import (
     CONVERSION_BLOCK_BYTES,
+    CONVERSION_PIECE_RECORDS,
     CONVERSION_READS_MAX,
+    CONVERSION_ROWS_HELD_MAX,
     CONVERSION_SAMPLE_RECORDS,
     RECORD_DEPTH_MAX,
 )
@@ -85,6 +87,7 @@ class TableConverter:
 
     def _block(self, data: pa.BinaryArray) -> Converted:
         columns, rows, odd = self._quick.read(data)
+        parts, part_rows = [columns], [rows]
         found: list[dict[str, Any]] = []
         found_rows: list[int] = []
         bad: list[BadRow] = []
@@ -99,20 +102,20 @@ class TableConverter:
             found_rows += [row] * len(made)
             if len(made) > 1:
                 several.append((row, len(made)))
+            if len(found) >= CONVERSION_ROWS_HELD_MAX:
+                parts.append(self._columns(found))
+                part_rows.append(pa.array(found_rows, pa.int64()))
+                found, found_rows = [], []
         if found:
-            columns = self._together(columns, rows, found, found_rows)
+            parts.append(self._columns(found))
+            part_rows.append(pa.array(found_rows, pa.int64()))
+        if len(parts) > 1:
+            order = pc.array_sort_indices(pa.concat_arrays(part_rows))
+            columns = [pa.concat_arrays(same).take(order) for same in zip(*parts, strict=True)]
         return Converted(self._batch(columns), bad, several)
 
-    def _together(
-        self, columns: list[pa.Array], rows: pa.Array, found: list[dict[str, Any]], found_rows: list[int]
-    ) -> list[pa.Array]:
-        """In the order of the records."""
-        order = pc.array_sort_indices(pa.concat_arrays([rows, pa.array(found_rows, pa.int64())]))
-        together = []
-        for member, column in zip(self._root.members, columns, strict=True):
-            more = pa.array([each[member.name] for each in found], member.shape.type)
-            together.append(pa.concat_arrays([column, more]).take(order))
-        return together
+    def _columns(self, rows: list[dict[str, Any]]) -> list[pa.Array]:
+        return [pa.array([row[member.name] for row in rows], member.shape.type) for member in self._root.members]
 
     def _batch(self, columns: list[pa.Array]) -> pa.RecordBatch:
         made = []
@@ -190,8 +193,6 @@ class _Quick:
         count = len(data)
         candidates = _plain_objects(data)
         columns, left = self._strictly(self._unsuspicious(candidates), data)
-        if columns is None:
-            return _Quickly([pa.array([], each.shape.type) for each in self._root.members], _range(0), list(range(count)))
         columns, left = self._with_others(columns, left)
         if len(left.rows) == count:
             return _Quickly(columns, left.rows, [])
@@ -257,34 +258,48 @@ class _Quick:
             found = pc.or_(found, pc.match_substring_regex(part, pattern))
         return pc.or_(odd, pc.replace_with_mask(unusual, unusual, found))
 
-    def _strictly(self, left: _Candidates, data: pa.BinaryArray) -> tuple[list[pa.Array] | None, _Candidates]:
-        """The strict columns of the records that are left in the end; None where it is not worth another try."""
+    def _strictly(self, left: _Candidates, data: pa.BinaryArray) -> tuple[list[pa.Array], _Candidates]:
+        """The strict columns of the records that are left in the end."""
         begun_with = left
         is_sifted = has_learned = False
         for _ in range(CONVERSION_READS_MAX):
             if not len(left.rows):
-                return None, left
+                break
             try:
                 return self._table(left), left
-            except _Refused as refused:
-                pass_on = refused
-            if pass_on.is_unknown_member and not self._is_open:
+            except _Refused as refused:  # not kept: with it, its frames and their columns would be
+                row, is_unknown_member = refused.row, refused.is_unknown_member
+            if is_unknown_member and not self._is_open:
                 self._reading.is_open = True
                 self._arrange()
                 left = self._unsuspicious(left)
             elif not is_sifted:
                 is_sifted = True
-                sifted = self._sifted(left, pass_on.row or 0)
+                sifted = self._sifted(left, row or 0)
                 if not has_learned and (len(left.rows) - len(sifted.rows)) * _MANY > len(left.rows):
                     has_learned = True
                     if self._learn(data):
                         is_sifted, sifted = False, self._unsuspicious(begun_with)
                 left = sifted
-            elif pass_on.row is not None and pass_on.row < len(left.rows):
-                left = left.filter(kept(len(left.rows), [pass_on.row]))
+            elif row is not None and row < len(left.rows):
+                left = left.filter(kept(len(left.rows), [row]))
             else:
-                return None, left
-        return None, left
+                break
+        return self._in_pieces(left)
+
+    def _in_pieces(self, left: _Candidates) -> tuple[list[pa.Array], _Candidates]:
+        """Without the pieces that have a record in them that nobody could tell from the others."""
+        tables = [[pa.array([], field.type) for field in self._reading.schema]]
+        good: list[pa.BooleanArray] = [pa.array([], pa.bool_())]
+        for start in range(0, len(left.rows), CONVERSION_PIECE_RECORDS):
+            piece = _Candidates(*(column[start : start + CONVERSION_PIECE_RECORDS] for column in left))
+            try:
+                tables.append(self._table(piece))
+                good.append(pa.repeat(True, len(piece.rows)))
+            except _Refused:
+                good.append(pa.repeat(False, len(piece.rows)))
+        columns = [pa.concat_arrays(same) for same in zip(*tables, strict=True)]
+        return columns, left.filter(pa.concat_arrays(good))
 
     def _sifted(self, left: _Candidates, first: int) -> _Candidates:
         """Without those that the strict reader would refuse; it refused none before `first`."""
@@ -315,7 +330,7 @@ class _Quick:
             raise _Refused(None, is_unknown_member=False)
         return [_chunk(column) for column in table.columns]
 
-    # -- the other columns, and what does not fit -------------------------------------------------------------------------
+    # -- the other columns, and what does not fit ----------------------------------------------------------------------
 
     def _with_others(self, strict: list[pa.Array], left: _Candidates) -> tuple[list[pa.Array], _Candidates]:
         columns: list[pa.Array] = [None] * len(self._root.members)

@@ -23,6 +23,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from itertools import accumulate, islice
 from typing import Any, Final
 
 import msgspec
@@ -35,7 +36,7 @@ from streamkit.delivery.convert.times import (
     stamp_of_integer,
     stamp_of_text,
 )
-from streamkit.model.limits import RECORD_DEPTH_MAX
+from streamkit.model.limits import CONVERSION_DOCUMENTS_MAX, RECORD_DEPTH_MAX
 
 PARSE_ERROR: Final = "DataFormatConversion.ParseError"
 MALFORMED_DATA: Final = "DataFormatConversion.MalformedData"
@@ -101,9 +102,13 @@ class Exact:
 
 # -- documents --------------------------------------------------------------------------------------------------------
 
+_BETWEEN: Final = re.compile(rb"(?<=\})[ \t\n\r]*(?=\{)")
 # Strings end at the end of the text where they are not closed, and what was looked at is not looked at again: the time
 # is linear in the size, whatever the text is.
-_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[][{}]', re.DOTALL)
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_MARKS: Final = re.compile(_STRINGS.pattern + rb"|[][{}]", re.DOTALL)
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def documents(record: bytes) -> list[Any]:
@@ -116,16 +121,21 @@ def documents(record: bytes) -> list[Any]:
         return [decode(record)]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if "trailing characters" not in str(error):
-            raise _malformed(error) from None
-    try:
-        return [decode(piece) for piece in _split(record)]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _malformed(error) from None
+            raise _malformed(str(error)) from None
+    for split in (_split_likely, _split):
+        pieces = list(islice(split(record), CONVERSION_DOCUMENTS_MAX + 1))
+        if len(pieces) > CONVERSION_DOCUMENTS_MAX:
+            raise Bad(MALFORMED_DATA, f"The record has more than {CONVERSION_DOCUMENTS_MAX:,} JSON documents.")
+        try:
+            return [decode(piece) for piece in pieces]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            why = str(error)
+    raise _malformed(why)
 
 
-def _malformed(error: Exception) -> Bad:
+def _malformed(why: str) -> Bad:
     """AWS passes on what Jackson says [P]; we what our parser says."""
-    return Bad(PARSE_ERROR, f"Encountered malformed JSON. {error}")
+    return Bad(PARSE_ERROR, f"Encountered malformed JSON. {why}")
 
 
 def _too_deep() -> Bad:
@@ -133,18 +143,18 @@ def _too_deep() -> Bad:
 
 
 def _depth(record: bytes) -> int:
-    """Of arrays and objects, or one more than is accepted."""
-    depth = deepest = 0
-    for mark in _MARKS.finditer(record):
-        first = record[mark.start()]
-        if first in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > RECORD_DEPTH_MAX:
-                break
-        elif first in b"]}":
-            depth -= 1
-    return deepest
+    """Of arrays and objects."""
+    brackets = _STRINGS.sub(b"", record).translate(_STEPS, _NO_BRACKETS)
+    return max(accumulate(memoryview(brackets).cast("b")), default=0)
+
+
+def _split_likely(record: bytes) -> Iterator[bytes]:
+    """Where an object would not go on. That may be in a string: then a part is no JSON."""
+    start = 0
+    for between in _BETWEEN.finditer(record):
+        yield record[start : between.start()]
+        start = between.end()
+    yield record[start:]
 
 
 def _split(record: bytes) -> Iterator[bytes]:
@@ -263,7 +273,9 @@ _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,40}")
 _HEXADECIMAL: Final = re.compile(r"0[xX]([+-]?[0-9a-fA-F]{1,32})")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _EPOCH_DAY: Final = date(1970, 1, 1)
-_DECIMALS: Final = decimal.Context(prec=100, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+_DECIMALS: Final = decimal.Context(
+    prec=100, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN
+)
 
 
 def leaf_coercion(leaf: Leaf, rules: Rules, *, is_key: bool = False) -> Coerce:
@@ -529,7 +541,14 @@ def _out_of_range(leaf: Leaf, text: str) -> Bad:
 
 
 def _json_name(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "text", bool: "true or false", int: "a number", Float: "a number"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        Float: "a number",
+    }
     return names[type(value)]
 
 

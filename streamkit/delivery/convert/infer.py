@@ -29,8 +29,8 @@ def infer_columns(data: pa.BinaryArray, *, records_max: int) -> tuple[tuple[str,
     """Names and Hive's types of columns for records such as the first `records_max` of these, in the order in which
     their keys appear, as they are written first; keys that differ in case alone are one column.
 
-    Whole numbers are `bigint`, or `double` where one is larger or has a fraction; text is `timestamp` where all of it is
-    RFC 3339 in UTC. What does not fit together, only null, an object without members or with more than
+    Whole numbers are `bigint`, or `double` where one is larger or has a fraction; text is `timestamp` where all of it
+    is RFC 3339 in UTC. What does not fit together, what is only null, an object without members or with more than
     INFERRED_COLUMNS_MAX is `string`. Empty where no record is an object.
     """
     root = _Seen()

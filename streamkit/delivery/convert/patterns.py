@@ -152,9 +152,12 @@ def suspicion(spellings: Mapping[str, str], *, ignores_case: bool, dots: bool) -
 def unusual_key(spellings: Mapping[str, str]) -> str | None:
     """Of records that have a key with a character which none of the spellings has and folding could change. None where
     the spellings have such characters themselves."""
-    if any(not spelling.isascii() or "." in spelling or spelling.lower() != spelling for spelling in spellings.values()):
+    if any(
+        not spelling.isascii() or "." in spelling or spelling.lower() != spelling for spelling in spellings.values()
+    ):
         return None
-    return rf'"[^"\\]*[A-Z.\x{{212a}}][^"\\]*"{_SPACE}:'
+    character = r'(?:[^"\\]|\\.)'
+    return rf'"{character}*[A-Z.\x{{212a}}]{character}*"{_SPACE}:'
 
 
 def _otherwise(key: str, spelling: str, ignores_case: bool, dots: bool) -> str:

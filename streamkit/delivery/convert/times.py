@@ -1,14 +1,14 @@
 """Timestamps and dates in JSON.
 
 OpenX reads, as AWS's guide lists them ("Choose the JSON deserializer"): `yyyy-MM-dd'T'HH:mm:ss[.S]'Z'` and
-`yyyy-[M]M-[d]d HH:mm:ss[.S]` with fractions of up to 9 digits, and epochs as numbers or text. What floci observed of AWS
-(its tests name the probes): hours, minutes and seconds of the second form may have one digit too, the first form is
-strict but for the `Z`, which may be missing; a number below 1e12 is seconds, from there on milliseconds; offsets such as
-`+00:00` are refused. In columns whose timestamps have a zone (tables of a destination, which AWS does not convert for)
-offsets are read.
+`yyyy-[M]M-[d]d HH:mm:ss[.S]` with fractions of up to 9 digits, and epochs as numbers or text. What floci observed of
+AWS (its tests name the probes): hours, minutes and seconds of the second form may have one digit too, the first form is
+strict but for the `Z`, which may be missing; a number below 1e12 is seconds, from there on milliseconds. Offsets such
+as `+00:00` are refused (others' reports). In columns whose timestamps have a zone (tables of a destination, for which
+AWS does not convert) offsets are read.
 
 Hive reads what `java.sql.Timestamp.valueOf` reads, the second form, after the formats it was given: patterns of Joda's
-DateTimeFormat, and `millis`. As Hive's parser does, a pattern has to match the whole text, keeps milliseconds and begins
+DateTimeFormat, and `millis`. As in Hive's parser, a pattern has to match the whole text, keeps milliseconds and begins
 at 1970-01-01T00:00:00 UTC.
 
 All are microseconds since the epoch, UTC; digits after the sixth are cut.
@@ -30,9 +30,7 @@ NO_TIMESTAMP: Final = "Timestamp format must be yyyy-mm-dd hh:mm:ss[.fffffffff]"
 
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _DATE: Final = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
-_SPACED: Final = re.compile(
-    r"(\d{4})-(\d{1,2})-(\d{1,2}) (\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.(\d{1,9}))?", re.ASCII
-)
+_SPACED: Final = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2}) (\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.(\d{1,9}))?", re.ASCII)
 _ISO: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z?", re.ASCII)
 _ZONED: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([+-])(\d\d):?(\d\d)", re.ASCII
@@ -122,8 +120,21 @@ def _microseconds(found: re.Match[str]) -> int | None:
 
 # -- Joda's patterns ---------------------------------------------------------------------------------------------------
 
-_MONTHS: Final = "january february march april may june july august september october november december".split()
-_DAYS: Final = "monday tuesday wednesday thursday friday saturday sunday".split()
+_MONTHS: Final = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+_DAYS: Final = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _NAMES: Final = {"M": _MONTHS, "E": _DAYS}
 _TOKEN: Final = re.compile(r"'((?:[^']|'')*)'|([a-zA-Z])\2*|[^a-zA-Z']")
 _NUMERIC: Final = frozenset("yYMdDHkhKmsSe")

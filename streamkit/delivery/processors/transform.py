@@ -7,7 +7,8 @@ over retries, unlike the invocation's id. Codes and texts of failures are those 
 errors ("Monitor Amazon Data Firehose using CloudWatch Logs"), and, where that leaves it open which one an odd reply
 gets, as third parties captured them:
 
-- not called, or X-Amz-Function-Error: again, up to the plan's retries; then all records of the batch fail.
+- not called, or X-Amz-Function-Error: again, up to the plan's retries; then all records of the batch fail. Where the
+  function ran into its own timeout, that is told as Lambda.FunctionTimedOut (seen in error buckets).
 - a reply without usable records: not again; no record came back, so each fails with `Lambda.MissingRecordId`.
 - an unknown result, or data that is no base64: not again; all records of the batch fail with `Lambda.FunctionError`.
 - an id that was not sent is ignored; one that comes twice fails its record, as does `Ok` without data.
@@ -96,6 +97,7 @@ TIMED_OUT: Final = (
     "Lambda.FunctionTimedOut",
     "The Lambda function invocation timed out. Increase the Timeout setting in the Lambda function.",
 )
+_RAN_OUT_OF_TIME: Final = re.compile(rb'Task timed out after [0-9.]+ seconds"')  # and no stack: the platform says so
 _NOT_CALLED: Final[Mapping[type[StreamkitError], Error]] = {
     AccessDenied: (
         "Lambda.InvokeAccessDenied",
@@ -398,6 +400,8 @@ class Transform:
                 invoked = await self._invoke_in_time(records)
                 if invoked.function_error is None and len(invoked.payload) <= RESPONSE_BYTES_MAX:
                     return _Answer(await self._offload(lambda: read_reply(invoked.payload, ids)), attempt)  # noqa: B023
+                if invoked.function_error is not None and _has_timed_out(invoked.payload):
+                    error = TIMED_OUT
             except ReplyError as reply:
                 error, may_retry = reply.error, False
             except TimeoutError:
@@ -432,6 +436,10 @@ class Transform:
         finally:
             timer.cancel()
             call.cancel()
+
+
+def _has_timed_out(payload: bytes) -> bool:
+    return _RAN_OUT_OF_TIME.search(payload) is not None and b'"stackTrace"' not in payload
 
 
 def _not_called(refused: StreamkitError) -> Error:
