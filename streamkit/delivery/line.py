@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -307,33 +308,35 @@ class Line:
         self, converter: Converter, shape: _Shape, rows: Rows, parts: list[Partition] | None
     ) -> tuple[list[Piece], Failed | None]:
         assert isinstance(self._plan.format, ParquetFormat | OrcFormat)
-        bounds = [0, len(rows)]
+        # Only what pieces need is put in order: the data, and when it arrived.
+        order, bounds = None, [0, len(rows)]
+        data, arrived_ms = rows.data, rows.arrived_ms
         if parts is not None:
-            rows, bounds = _sorted(rows, parts)
-        batch, bad, several = converter.convert(rows.data)
-        batch_bounds = bounds
-        if several:  # rows of the table are more than the records
-            batch_bounds = _shifted(bounds, {row: count - 1 for row, count in several})
+            order, bounds = _order(parts)
+            data, arrived_ms = data.take(order), arrived_ms.take(order)
+        batch, bad, several = converter.convert(data)
+        changes = {row: count - 1 for row, count in several}  # rows of the table are more than the records
         failed = None
+        sizes = _sizes(data, bounds)
         if bad:
             places = [each.row for each in bad]
-            failed = Failed(
-                rows.take(pa.array(places, pa.int64())),
-                CONVERSION_FAILED,
-                [(each.code, each.message) for each in bad],
-                members=shape.members,
-            )
-            rows = rows.filter(_without(len(rows), places))
-            gone = dict.fromkeys(places, -1)
-            extra = {row: count - 1 for row, count in several}
-            batch_bounds, bounds = _shifted(bounds, {**extra, **gone}), _shifted(bounds, gone)
+            indices = pa.array(places, pa.int64())
+            refused = rows.take(indices if order is None else order.take(indices))
+            errors = [(each.code, each.message) for each in bad]
+            failed = Failed(refused, CONVERSION_FAILED, errors, members=shape.members)
+            good = _without(len(rows), places)
+            arrived_ms = pc.if_else(good, arrived_ms, pa.scalar(None, pa.int64()))
+            for place, size in zip(places, pc.binary_length(refused.data).to_pylist(), strict=True):
+                sizes[bisect_right(bounds, place) - 1] -= size
+            changes |= dict.fromkeys(places, -1)
         pieces = []
         partition_keys = [()] if parts is None else [tuple(part.values.items()) for part in parts]
-        windows = zip(partition_keys, pairwise(bounds), pairwise(batch_bounds), strict=True)
-        for values, (start, stop), (first, last) in windows:
-            if stop > start:
+        windows = zip(partition_keys, pairwise(bounds), pairwise(_shifted(bounds, changes)), sizes, strict=True)
+        for values, (start, stop), (first, last), size in windows:
+            if last > first:
                 key = BufferKey("main", "", values, shape.tag)
-                pieces.append(_piece(key, rows.slice(start, stop), batch.slice(first, last - first)))
+                oldest_ms = pc.min(arrived_ms.slice(start, stop - start)).as_py()
+                pieces.append(Piece(key, batch.slice(first, last - first), size, oldest_ms))
         return pieces, failed
 
 
@@ -349,13 +352,26 @@ def _piece(key: BufferKey, rows: Rows, batch: pa.RecordBatch) -> Piece:
     return Piece(key, batch, rows.data_bytes, pc.min(rows.arrived_ms).as_py())
 
 
-def _sorted(rows: Rows, parts: Sequence[Partition]) -> tuple[Rows, list[int]]:
-    """The rows partition by partition, and where each begins and ends: one copy, from which pieces are windows."""
+def _order(parts: Sequence[Partition]) -> tuple[pa.Int64Array, list[int]]:
+    """The places of the rows partition by partition, and where each begins and ends."""
     bounds = [0]
     for part in parts:
         bounds.append(bounds[-1] + len(part.rows))
-    indices = pa.concat_arrays([part.rows for part in parts]) if parts else pa.array([], pa.int64())
-    return rows.take(indices), bounds
+    return pa.concat_arrays([part.rows for part in parts]) if parts else pa.array([], pa.int64()), bounds
+
+
+def _sorted(rows: Rows, parts: Sequence[Partition]) -> tuple[Rows, list[int]]:
+    """The rows partition by partition: one copy, from which pieces are windows."""
+    order, bounds = _order(parts)
+    return rows.take(order), bounds
+
+
+def _sizes(data: pa.BinaryArray, bounds: Sequence[int]) -> list[int]:
+    """Bytes of each part of the data."""
+    if not len(data):
+        return [0] * (len(bounds) - 1)
+    offsets = memoryview(data.buffers()[1]).cast("i")
+    return [offsets[data.offset + stop] - offsets[data.offset + start] for start, stop in pairwise(bounds)]
 
 
 def _without(count: int, places: Sequence[int]) -> pa.BooleanArray:

@@ -111,4 +111,5 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+# Not compressed: a spool is read once, and soon; LZ4 would cost more than writing half as much saves.
+_OPTIONS: Final = pa.ipc.IpcWriteOptions(use_threads=False)

@@ -20,6 +20,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -589,8 +590,10 @@ class Life:
 
 async def start(world: World, settings: Callable[[int], Settings], version: int, *, settle_ms: int = 1_000) -> Life:
     """A life as the service begins one: what is in buffers of another version is sealed as that one would. Where that
-    does not come to an end in `settle_ms` it crashes, and tries again."""
-    while True:
+    does not come to an end in `settle_ms` it crashes, and tries again; at last somebody makes room on the disk."""
+    for tries in count():
+        if tries > 2:
+            world.chances = replace(world.chances, disk_fails=0.0)
         life = Life(world, settings(version), version=version)
         before = life.made_under
         if before is None or before == version:
@@ -601,6 +604,7 @@ async def start(world: World, settings: Callable[[int], Settings], version: int,
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(old.worker.settle(), settle_ms / 1000)
         await old.crash()
+    raise AssertionError
 
 
 def state_of(life: Life) -> str:

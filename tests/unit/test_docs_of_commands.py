@@ -68,7 +68,7 @@ def test_every_option_has_a_text_that_fits_its_kind(command: ModuleType) -> None
 
 def test_options_are_long_and_of_whole_words(command: ModuleType) -> None:
     options = [option for action in parser_of(command)._actions for option in action.option_strings]
-    assert {option for option in options if not re.fullmatch(r"--[a-z]+(-[a-z]+)*", option)} <= {"-h"}
+    assert {option for option in options if not re.fullmatch(r"--[a-z][a-z0-9]*(-[a-z]+)*", option)} <= {"-h"}
 
 
 def test_help_prints_the_description_with_the_example_and_exits_0(

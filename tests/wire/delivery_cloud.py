@@ -281,23 +281,33 @@ def certificate(directory: Path) -> tuple[Path, ssl.SSLContext]:
     return public, context
 
 
-@contextmanager
-def delivery_cloud(data: Path, variables: Mapping[str, str] | None = None, **options: Option) -> Iterator[DeliveryCloud]:
-    """A server with a store. `variables`: of its environment."""
-    with object_store() as store:
-        server = ServerProcess(
-            data, s3_endpoint=store.endpoint, s3_access_key=f"{ACCESS_KEY}:{SECRET_KEY}", **options
-        )
-        before = {name: os.environ.get(name) for name in variables or {}}
-        os.environ.update(variables or {})
+class ServerWithVariables(ServerProcess):
+    """Its environment has these each time it starts."""
+
+    variables: Mapping[str, str]
+
+    def start(self, **options: Option) -> None:
+        before = {name: os.environ.get(name) for name in self.variables}
+        os.environ.update(self.variables)
         try:
-            server.start()
+            super().start(**options)
         finally:
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+
+
+@contextmanager
+def delivery_cloud(data: Path, variables: Mapping[str, str] | None = None, **options: Option) -> Iterator[DeliveryCloud]:
+    """A server with a store. `variables`: of its environment."""
+    with object_store() as store:
+        server = ServerWithVariables(
+            data, s3_endpoint=store.endpoint, s3_access_key=f"{ACCESS_KEY}:{SECRET_KEY}", **options
+        )
+        server.variables = variables or {}
+        server.start()
         cloud = DeliveryCloud(server, store)
         try:
             yield cloud

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -27,13 +27,14 @@ import pyarrow.json as arrow_json
 
 from streamkit.delivery.convert import patterns
 from streamkit.delivery.convert.columns import converted, kept
-from streamkit.delivery.convert.exact import Bad, Exact, coercion
+from streamkit.delivery.convert.exact import Bad, Exact, coercion, likely_documents
 from streamkit.delivery.convert.reading import Pruned, Reading
 from streamkit.delivery.convert.shapes import Rules, StructOf, root_of_columns, root_of_schema, rules_of
 from streamkit.delivery.plan import Conversion
 from streamkit.delivery.processor import BadRow, Converted
 from streamkit.model.limits import (
     CONVERSION_BLOCK_BYTES,
+    CONVERSION_DOCUMENTS_MAX,
     CONVERSION_PIECE_RECORDS,
     CONVERSION_READS_MAX,
     CONVERSION_ROWS_HELD_MAX,
@@ -43,6 +44,7 @@ from streamkit.model.limits import (
 
 _SPACE: Final = " \t\n\r"
 _IN_ROW: Final = re.compile(r" in row (\d+)$")
+_SIFTS_BEFORE_MAX: Final = 2  # those that are cheap
 _MANY: Final = 20  # a part of so much of the records is odd: perhaps the stream has changed
 
 
@@ -86,12 +88,11 @@ class TableConverter:
         return Converted(_one(batches, self._schema), bad, several)
 
     def _block(self, data: pa.BinaryArray) -> Converted:
-        columns, rows, odd = self._quick.read(data)
+        columns, rows, odd, several = self._quick.read(data)
         parts, part_rows = [columns], [rows]
         found: list[dict[str, Any]] = []
         found_rows: list[int] = []
         bad: list[BadRow] = []
-        several: list[tuple[int, int]] = []
         for row, record in zip(odd, data.take(pa.array(odd, pa.int64())).to_pylist(), strict=True):
             try:
                 made = self._exact.rows(record)
@@ -112,7 +113,7 @@ class TableConverter:
         if len(parts) > 1:
             order = pc.array_sort_indices(pa.concat_arrays(part_rows))
             columns = [pa.concat_arrays(same).take(order) for same in zip(*parts, strict=True)]
-        return Converted(self._batch(columns), bad, several)
+        return Converted(self._batch(columns), bad, sorted(several))
 
     def _columns(self, rows: list[dict[str, Any]]) -> list[pa.Array]:
         return [pa.array([row[member.name] for row in rows], member.shape.type) for member in self._root.members]
@@ -150,6 +151,13 @@ def _bounds(data: pa.BinaryArray) -> list[int]:
 # -- quickly ----------------------------------------------------------------------------------------------------------
 
 
+class _Nothing(msgspec.Struct):
+    """Of an object, whatever is in it."""
+
+
+_anything: Final = msgspec.json.Decoder(_Nothing)
+
+
 class _Refused(Exception):
     """The strict reader gave up. `row`: at which record, where it tells."""
 
@@ -160,11 +168,13 @@ class _Refused(Exception):
 
 
 class _Quickly(NamedTuple):
-    """Columns of the table, for the records at `rows` (int64, ascending), and the others' places, ascending."""
+    """Columns of the table, for the records at `rows` (int64, ascending), and the others' places, ascending. Records of
+    `several` documents are at `rows` as often; they are listed with how often that is."""
 
     columns: list[pa.Array]
     rows: pa.Int64Array
     odd: list[int]
+    several: list[tuple[int, int]]
 
 
 class _Candidates(NamedTuple):
@@ -184,19 +194,44 @@ class _Quick:
         self._reading = Reading(root, rules)
         self._coercions: dict[int, Callable[[Any], Any]] = {}
         self._has_learned = False
+        self._sifts_before = 0
         self._arrange()
 
     def read(self, data: pa.BinaryArray) -> _Quickly:
         if not self._has_learned and len(data):
             self._has_learned = True
             self._learn(data)
-        count = len(data)
-        candidates = _plain_objects(data)
-        columns, left = self._strictly(self._unsuspicious(candidates), data)
+        if self._reading.has_several:
+            return self._read_split(data)
+        columns, left = self._read(data)
+        odd = [] if len(left) == len(data) else _missing(left, len(data))
+        return _Quickly(columns, left, odd, [])
+
+    def _read(self, data: pa.BinaryArray) -> tuple[list[pa.Array], pa.Int64Array]:
+        """Columns, and of which records they are."""
+        columns, left = self._strictly(self._unsuspicious(_plain_objects(data)), data)
         columns, left = self._with_others(columns, left)
-        if len(left.rows) == count:
-            return _Quickly(columns, left.rows, [])
-        return _Quickly(columns, left.rows, _missing(left.rows, count))
+        return columns, left.rows
+
+    def _read_split(self, data: pa.BinaryArray) -> _Quickly:
+        """Of records that may have several documents: a record counts if all that are likely to be one are."""
+        pieces: list[bytes] = []
+        counts: list[int] = []
+        for record in data.to_pylist():
+            found = list(islice(likely_documents(record), CONVERSION_DOCUMENTS_MAX + 1))
+            counts.append(len(found))
+            pieces += found
+        parents = _repeated(counts)
+        columns, left = self._read(pa.array(pieces, pa.binary()))
+        odd = {row for row, count in enumerate(counts) if count > CONVERSION_DOCUMENTS_MAX}
+        if len(left) < len(pieces):
+            odd.update(parents.take(pa.array(_missing(left, len(pieces)), pa.int64())).to_pylist())
+        rows = parents.take(left)
+        if odd:
+            mask = kept(len(counts), odd).take(rows)
+            columns, rows = [column.filter(mask) for column in columns], rows.filter(mask)
+        several = [(row, count) for row, count in enumerate(counts) if count > 1 and row not in odd]
+        return _Quickly(columns, rows, sorted(odd), several)
 
     def _learn(self, data: pa.BinaryArray) -> bool:
         step = max(1, len(data) // CONVERSION_SAMPLE_RECORDS)
@@ -269,23 +304,30 @@ class _Quick:
                 return self._table(left), left
             except _Refused as refused:  # not kept: with it, its frames and their columns would be
                 row, is_unknown_member = refused.row, refused.is_unknown_member
-            if is_unknown_member and not self._is_open:
-                self._reading.is_open = True
-                self._arrange()
-                left = self._unsuspicious(left)
-            elif not is_sifted:
-                is_sifted = True
-                sifted = self._sifted(left, row or 0)
-                if not has_learned and (len(left.rows) - len(sifted.rows)) * _MANY > len(left.rows):
-                    has_learned = True
-                    if self._learn(data):
-                        is_sifted, sifted = False, self._unsuspicious(begun_with)
+            sifted = left if is_sifted else self._sifted(left, row or 0)
+            odd_count = len(left.rows) - len(sifted.rows)
+            if not has_learned and (is_unknown_member or odd_count * _MANY > len(left.rows)):
+                has_learned = True
+                if self._learn(data):
+                    left, is_sifted = self._unsuspicious(begun_with), False
+                    continue
+            is_sifted = True
+            if odd_count:
                 left = sifted
             elif row is not None and row < len(left.rows):
                 left = left.filter(kept(len(left.rows), [row]))
             else:
                 break
         return self._in_pieces(left)
+
+    def _sifted(self, left: _Candidates, first: int) -> _Candidates:
+        """Without those that the strict reader is likely to refuse; it refused none before `first`."""
+        # In bytes: UTF-8 would make the expressions' states many more.
+        records = left.text[first:].cast(pa.binary())
+        good = pc.match_substring_regex(records, self._whole)
+        for pattern in self._misfits:
+            good = pc.and_not(good, pc.match_substring_regex(records, pattern))
+        return left.filter(pa.concat_arrays([pa.repeat(True, first), good]))
 
     def _in_pieces(self, left: _Candidates) -> tuple[list[pa.Array], _Candidates]:
         """Without the pieces that have a record in them that nobody could tell from the others."""
@@ -300,15 +342,6 @@ class _Quick:
                 good.append(pa.repeat(False, len(piece.rows)))
         columns = [pa.concat_arrays(same) for same in zip(*tables, strict=True)]
         return columns, left.filter(pa.concat_arrays(good))
-
-    def _sifted(self, left: _Candidates, first: int) -> _Candidates:
-        """Without those that the strict reader would refuse; it refused none before `first`."""
-        # In bytes: UTF-8 would make the expression's states many more.
-        records = left.text[first:].cast(pa.binary())
-        good = pc.match_substring_regex(records, self._whole)
-        for pattern in self._misfits:
-            good = pc.and_not(good, pc.match_substring_regex(records, pattern))
-        return left.filter(pa.concat_arrays([pa.repeat(True, len(left.text) - len(records)), good]))
 
     def _table(self, left: _Candidates) -> list[pa.Array]:
         """Raises _Refused."""
@@ -426,6 +459,14 @@ def _range(count: int) -> pa.Int64Array:
     return pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count), start=pa.scalar(-1, pa.int64()))
 
 
+def _repeated(counts: list[int]) -> pa.Int64Array:
+    """Each place as often as its count says."""
+    if not counts:
+        return pa.array([], pa.int64())
+    offsets = pa.array([0, *accumulate(counts)], pa.int32())
+    return pc.list_parent_indices(pa.ListArray.from_arrays(offsets, pa.nulls(sum(counts))))
+
+
 def _has_backslash(text: pa.StringArray) -> bool:
     """Anywhere in the records. A look at all their bytes at once is a hundred times faster than one at each record."""
     bounds = memoryview(text.buffers()[1]).cast("i")
@@ -435,6 +476,5 @@ def _has_backslash(text: pa.StringArray) -> bool:
 
 
 def _missing(rows: pa.Int64Array, count: int) -> list[int]:
-    there = kept(count, rows.to_pylist())
-    found: list[int] = pc.indices_nonzero(there).to_pylist()
+    found: list[int] = pc.indices_nonzero(pc.invert(pc.is_in(_range(count), value_set=rows))).to_pylist()
     return found

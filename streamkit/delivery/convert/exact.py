@@ -102,7 +102,7 @@ class Exact:
 
 # -- documents --------------------------------------------------------------------------------------------------------
 
-_BETWEEN: Final = re.compile(rb"(?<=\})[ \t\n\r]*(?=\{)")
+_BETWEEN: Final = re.compile(rb"\}[ \t\n\r]*(?=\{)")
 # Strings end at the end of the text where they are not closed, and what was looked at is not looked at again: the time
 # is linear in the size, whatever the text is.
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
@@ -122,7 +122,7 @@ def documents(record: bytes) -> list[Any]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if "trailing characters" not in str(error):
             raise _malformed(str(error)) from None
-    for split in (_split_likely, _split):
+    for split in (likely_documents, _split):
         pieces = list(islice(split(record), CONVERSION_DOCUMENTS_MAX + 1))
         if len(pieces) > CONVERSION_DOCUMENTS_MAX:
             raise Bad(MALFORMED_DATA, f"The record has more than {CONVERSION_DOCUMENTS_MAX:,} JSON documents.")
@@ -148,11 +148,11 @@ def _depth(record: bytes) -> int:
     return max(accumulate(memoryview(brackets).cast("b")), default=0)
 
 
-def _split_likely(record: bytes) -> Iterator[bytes]:
-    """Where an object would not go on. That may be in a string: then a part is no JSON."""
+def likely_documents(record: bytes) -> Iterator[bytes]:
+    """Split where an object would not go on. That may be in a string: then a part is no JSON."""
     start = 0
     for between in _BETWEEN.finditer(record):
-        yield record[start : between.start()]
+        yield record[start : between.end()]
         start = between.end()
     yield record[start:]
 

@@ -28,7 +28,7 @@ _KEYS_AT_ONCE: Final = 100
 def whole(schema: pa.Schema, *, is_open: bool) -> str:
     """Of records that are one object whose members are of the types that `schema` reads, and no others unless
     `is_open`. Of a wide table, any object."""
-    if len(_starts(schema)) > _KEYS_AT_ONCE:
+    if is_wide(schema):
         schema, is_open = pa.schema([]), True
     return f"^{_SPACE}{_object(schema, is_open)}{_SPACE}$"
 
@@ -79,6 +79,7 @@ def misfits(schema: pa.Schema) -> list[str]:
 
 
 def is_wide(schema: pa.Schema) -> bool:
+    """Whether `whole` is any object."""
     return len(_starts(schema)) > _KEYS_AT_ONCE
 
 

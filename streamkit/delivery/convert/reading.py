@@ -26,12 +26,14 @@ _USUAL: Final = {
 
 
 class Reading:
-    """What is expected of records now. `is_open`: they have members that no column is for."""
+    """What is expected of records now. `is_open`: they have members that no column is for. `has_several`: some have
+    several documents."""
 
     def __init__(self, root: StructOf, rules: Rules) -> None:
         self._root = root
         self._rules = rules
         self.is_open = False
+        self.has_several = False
         self.spellings: dict[str, str] = {}  # by key: as records write it
         self._kinds: dict[Shape, str] = {}
         self._arrange()
@@ -49,7 +51,9 @@ class Reading:
         seen = _Seen(self._rules)
         for record in sample:
             try:
-                for document in documents(record):
+                found = documents(record)
+                self.has_several = self.has_several or len(found) > 1
+                for document in found:
                     seen.members(self._root, document)
             except (Bad, RecursionError):
                 continue
