@@ -160,6 +160,10 @@ class OpenSearch:
         self._memory.forget(sealed)
         return known.refusals()
 
+    def error_members(self, sealed: Sealed, rows: Sequence[int]) -> Mapping[str, Sequence[Any]]:
+        """See `streamkit.delivery.destination.TellsMore`; as the guide has them in its example."""
+        return self._naming.intended(sealed, rows)
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -292,6 +296,17 @@ class Naming:
             found.rows.extend([each for each, source in zip(rows, sources, strict=True) if source is not None])
             row = rows.stop
         return found, bad
+
+    def intended(self, sealed: Sealed, rows: Sequence[int]) -> Mapping[str, Sequence[str]]:
+        """Where documents were to go, in the members of AWS's error documents. Blocking."""
+        batches = slices(sealed.path, Part(0, sealed.records_count, 0))
+        arrived_ms = [each for batch in batches for each in batch.column(1).to_pylist()]
+        ids = {"esDocumentId": [f"{sealed.id}.{row}" for row in rows]} if self.has_ids else {}
+        return {
+            **ids,
+            "esIndexName": [self.index_at(arrived_ms[row]) for row in rows],
+            "esTypeName": [self.type_name] * len(rows),
+        }
 
     def action_bytes_max(self, sealed: Sealed) -> int:
         """Of an operation and both line feeds."""

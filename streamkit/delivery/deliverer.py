@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from streamkit.clock import Clock
-from streamkit.delivery.destination import DeliveryFailed, Destination, NotesSkipped, Refused, Sealed
+from streamkit.delivery.destination import DeliveryFailed, Destination, NotesSkipped, Refused, Sealed, TellsMore
 from streamkit.delivery.error_documents import documents
 from streamkit.delivery.ledger import Ledger
 from streamkit.delivery.naming import Namer, random_text
@@ -336,11 +336,14 @@ class Deliverer:
         def write() -> tuple[int, str]:
             table = pa.Table.from_batches(list(read_records(self._stage.staged(sealed.number))))
             rows = Rows.from_batch(table.combine_chunks().to_batches()[0])
+            places = [each.row for each in refused]
+            more = destination if isinstance(destination, TellsMore) else None
             failed = Failed(
-                rows.take(pa.array([each.row for each in refused], pa.int64())),
+                rows.take(pa.array(places, pa.int64())),
                 destination.failed_output_type,
                 [(each.code, each.message) for each in refused],
                 attempts=attempt,
+                members={} if more is None else more.error_members(self._sealed(sealed), places),
             )
             lines = pa.RecordBatch.from_arrays([documents(failed, at_ms=at_ms)], ["data"])
             written = TextEncoder(TextFormat(target.compression)).write([lines], path)

@@ -129,6 +129,15 @@ class NotesSkipped(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsMore(Protocol):
+    """A destination of records that has more to say of those it did not take."""
+
+    def error_members(self, sealed: Sealed, rows: Sequence[int]) -> Mapping[str, Sequence[Any]]:
+        """Further members of their error documents, a value for each of these rows. Blocking, on any thread."""
+        ...
+
+
 class OpenDestination(Protocol):
     """What an entry point of `streamkit.destinations` is. Opening does no I/O; raises UsageError for options that
     cannot be right."""

@@ -98,6 +98,7 @@ def check_session(session: list[Step], place: Path, environment: dict[str, str],
     script = "".join(f"{{ {step.command}\n}} 2>&1\necho '{mark}'\n" for step in session).replace(PORT, str(port))
     printed = output_of(["bash", "-c", script], place, environment).split(f"{mark}\n")
     for step, output in zip(session, printed[:-1], strict=True):
+        output = output.replace(f"{place}/", "/home/ann/")
         assert masked(output).replace(str(port), PORT) == masked(step.output), f"$ {step.command}"
 
 
@@ -138,8 +139,9 @@ def test_the_table_of_operations_is_the_truth() -> None:
     rows = [line.split("|")[2:4] for line in README.splitlines() if re.match(r"\| [a-z]+ \|.*`[A-Z][a-zA-Z]+`", line)]
     yes, later = (sorted(name for row in rows for name in re.findall(r"`(\w+)`", row[column])) for column in (0, 1))
     model = ServiceModel.load("kinesis", "2013-12-02")
-    assert yes == sorted(_OPERATIONS)
-    assert later == sorted(set(model.operations) - set(_OPERATIONS))
+    there = {*_OPERATIONS, *(name for name in model.operations if name.endswith(("Channel", "Channels")))}
+    assert yes == sorted(there)
+    assert later == sorted(set(model.operations) - there)
 
 
 def test_the_changelog_counts_the_operations_rightly() -> None:

@@ -336,7 +336,7 @@ def test_columns_are_found_in_the_first_records_and_kept(cloud: DeliveryCloud, t
     assert rows[1]["score"] == 0.5
     columns = cloud.glue.get_table(DatabaseName="streamkit", Name=name)["Table"]["StorageDescriptor"]["Columns"]
     assert [each["Name"] for each in columns] == ["id", "at", "user", "score"]
-    (refused,) = (path for path in (tmp_path / "errors").rglob("*") if path.is_file())
+    (refused,) = (path for path in (tmp_path / "_errors").rglob("*") if path.is_file())
     assert base64.b64decode(json.loads(refused.read_bytes())["rawData"]) == b'{"id": "four"}'
 
 

@@ -205,6 +205,24 @@ def test_a_restart_goes_on_with_a_delivery_that_was_under_way(world: World, buck
     assert cloud.keys(bucket) == []
 
 
+def test_a_new_destination_is_not_held_up_by_the_old_one(world: World, bucket: str) -> None:
+    """What was meant for that goes on being tried there."""
+    cloud = world.cloud
+    with FirehoseEndpoint(world.tls) as old, FirehoseEndpoint(world.tls) as new:
+        old.is_out = True
+        name = cloud.deliver("HttpEndpoint", to_http(bucket, old.url))
+        cloud.send(name, b"old")
+        cloud.update(name, "HttpEndpoint", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 0})
+        eventually(lambda: old.requests)
+        cloud.update(name, "HttpEndpoint", EndpointConfiguration={"Url": new.url, "Name": "new"})
+        cloud.send(name, b"new")
+        eventually(lambda: new.records)
+        old.is_out = False
+        cloud.flush(name)
+        assert (old.records, new.records) == ([b"old"], [b"new"])
+    assert cloud.keys(bucket) == []
+
+
 def test_all_data_is_backed_up_where_that_is_asked_for(world: World, bucket: str) -> None:
     cloud = world.cloud
     with FirehoseEndpoint(world.tls) as endpoint:
@@ -215,7 +233,7 @@ def test_all_data_is_backed_up_where_that_is_asked_for(world: World, bucket: str
         cloud.flush(name)
         assert endpoint.records == [b"one\n", b"two\n"]
     ((key, body),) = cloud.objects(bucket).items()
-    assert Key.of(key).prefix.startswith("all2")
+    assert Key.of(key).prefix.startswith("all/2")
     assert gzip.decompress(body) == b"onetwo"
     assert cloud.metric("streamkit_delivery_backup_records_total", delivery_stream=name) == 2
 
@@ -290,7 +308,9 @@ def test_opensearch_has_documents_and_what_does_not_fit_is_in_the_bucket(world: 
     assert base64.b64decode(document["rawData"]) == b'{"text":"poison"}'
     assert document["errorCode"] == "400"
     assert "mapper_parsing_exception" in document["errorMessage"]
-    assert document["esIndexName"].startswith("logs-")
+    assert list(document)[5:] == ["esDocumentId", "esIndexName", "esTypeName", "rawData"]
+    assert document["esIndexName"] == next(iter(documents))[0]
+    assert document["esDocumentId"] not in {identity for _, identity in documents}
     assert Key.of(cloud.keys(bucket)[0]).prefix.startswith("errors/AmazonOpenSearchService")
     assert cloud.metric("streamkit_delivery_error_records_total", delivery_stream=name) == 1
 

@@ -205,6 +205,24 @@ def test_expressions_of_a_prefix_are_evaluated_in_its_time_zone(cloud: DeliveryC
         assert key.extension == ".csv.gz"
 
 
+def test_any_text_can_be_part_of_a_name(cloud: DeliveryCloud, bucket: str) -> None:
+    """Of a prefix, and of what records say is their partition; nobody has to decode it, and nothing leads elsewhere."""
+    values = ["a b", "50%", "%41", "ü/ä", "x+y=z&?#", "..", "a/../../b", "/a//b/", "tab\there", "'\"", "~*()[]{}|^`"]
+    name = cloud.to_s3(
+        bucket,
+        mib=64,
+        Prefix="in put/%20+ö/!{partitionKeyFromQuery:v}/",
+        ErrorOutputPrefix="errors/!{firehose:error-output-type}/",
+        DynamicPartitioningConfiguration={"Enabled": True},
+        **processors(extraction("{v: .v}")),
+    )
+    cloud.send(name, *(json.dumps({"v": value}).encode() for value in values))
+    cloud.flush(name)
+    found = {Key.of(key).prefix: json.loads(body)["v"] for key, body in cloud.objects(bucket).items()}
+    changed = {"..": "%2E%2E", "a/../../b": "a/%2E%2E/%2E%2E/b", "/a//b/": "%2Fa/%2Fb%2F", "tab\there": "tab%09here"}
+    assert found == {f"in put/%20+ö/{changed.get(value, value)}/": value for value in values}
+
+
 @pytest.mark.parametrize(
     ("error_prefix", "prefix"),
     [
@@ -329,6 +347,22 @@ def test_an_update_takes_effect_and_loses_nothing(cloud: DeliveryCloud, bucket: 
     versions = {Key.of(text).prefix[:3]: Key.of(text).version for text in cloud.keys(bucket)}
     assert versions["new"] == 2
     assert cloud.describe(name)["VersionId"] == "2"
+
+
+def test_changes_under_load_neither_lose_nor_double(cloud: DeliveryCloud, bucket: str) -> None:
+    """One after the other, while records come from a stream and directly."""
+    source, direct = cloud.source(shards=2), cloud.bucket()
+    names = [cloud.to_s3(bucket, source=source, mib=1, **NEWLINES), cloud.to_s3(direct, mib=1, **NEWLINES)]
+    for round in range(12):
+        records = [b"%d" % n for n in range(round * 100, round * 100 + 100)]
+        cloud.put(source, *((record.decode(), record) for record in records))
+        cloud.send(names[1], *records)
+        for name in names:
+            cloud.update(name, Prefix=f"{round}/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": round % 2})
+    for name, into in zip(names, (bucket, direct), strict=True):
+        cloud.flush(name)
+        assert cloud.describe(name)["VersionId"] == "13"
+        assert sorted(map(int, cloud.lines(into))) == list(range(1_200))
 
 
 def test_an_update_to_another_kind_of_destination_loses_nothing(cloud: DeliveryCloud, bucket: str, tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ class _Quick:
                 return self._table(left), left
             except _Refused as refused:  # not kept: with it, its frames and their columns would be
                 row, is_unknown_member = refused.row, refused.is_unknown_member
-            sifted = left if is_sifted else self._sifted(left, row or 0)
+            sifted = left if is_sifted else self._sifted(left, row if row is not None and row < len(left.rows) else 0)
             odd_count = len(left.rows) - len(sifted.rows)
             if not has_learned and (is_unknown_member or odd_count * _MANY > len(left.rows)):
                 has_learned = True
