@@ -55,6 +55,8 @@ class NodeSettings:
     functions: FunctionSettings = field(default_factory=FunctionSettings)
     object_store: Mapping[str, str] = field(default_factory=dict)
     """Where buckets are: see `delivery.destination.Surroundings`. Empty: folders in the data directory."""
+    destinations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By service: what wins over the options of each destination that asks for such settings, as `redshift` does."""
 
 
 class Node:
@@ -181,7 +183,7 @@ class Node:
                 clock,
                 buckets=self._path / "buckets",
                 object_store=self.settings.object_store,
-                settings={"data": self._path},
+                settings={**self.settings.destinations, "data": self._path},
             ),
             clock=clock,
             random_source=self._random,

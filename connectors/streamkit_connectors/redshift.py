@@ -326,7 +326,10 @@ def _errors() -> Iterator[None]:
 
 
 def open_destination(spec: DestinationSpec, surroundings: Surroundings) -> Destination:
-    options = {**spec.options, **surroundings.settings.get("redshift", {})}
+    settings = surroundings.settings.get("redshift", {})
+    options = {**spec.options, **settings}
+    if "@" in str(settings.get("jdbc_url", "")):  # who is known elsewhere need not be known there
+        options |= {"user": settings.get("user", ""), "password": settings.get("password", "")}
     every = _REQUIRED | _OPTIONAL | _OURS
     if unknown := sorted(options.keys() - every):
         known = ", ".join(sorted(every))

@@ -65,6 +65,7 @@ class ServerSettings:
     functions: EnvironmentKind = "fork"
     isolation: Literal["none", "bubblewrap"] = "none"
     object_store: Mapping[str, str] = field(default_factory=dict)
+    destinations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cgroup: Path | None = None
     endpoint: str | None = None
     """How functions, and clients that are sent a URL, reach this server; None: its own address and port."""
@@ -90,6 +91,7 @@ class Server:
                     settings.transition_delay_ms, settings.functions, settings.isolation, cgroup=settings.cgroup
                 ),
                 settings.object_store,
+                settings.destinations,
             ),
             clock=self._clock,
             metrics=self._metrics,

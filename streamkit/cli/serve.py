@@ -60,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cgroup", type=Path, metavar="DIR", help="delegated cgroup v2 directory that bounds the memory of kind ric")
     add("--s3-endpoint", metavar="URL", help="where buckets are: an S3 server, or aws (default: folders below --data)")
     add("--s3-access-key", metavar="KEY:SECRET", help="for --s3-endpoint (default: AWS_ACCESS_KEY_ID and its secret)")
+    add(
+        "--redshift-url", metavar="URL", help="postgresql:// that Redshift destinations load into, instead of their own"
+    )
+    add("--redshift-copy", metavar="FORM", help="how they do: redshift, stdin, or a command (default: as the URL is)")
     add("--log-level", choices=LOG_LEVELS, help="(default: info)")
 
 
@@ -117,6 +121,7 @@ def _server_arguments(options: argparse.Namespace, config: Config) -> dict[str, 
         "cgroup": value("cgroup", options.cgroup, Path, None),
         "isolation": value("isolation", options.isolation, one_of(*ISOLATIONS), "none"),
         "object_store": _object_store(options, config),
+        "destinations": {"redshift": _redshift(options, config)},
         "allow_reset": value("allow_reset", options.allow_reset, boolean, False),
     }
 
@@ -147,6 +152,15 @@ def _object_store(options: argparse.Namespace, config: Config) -> dict[str, str]
         raise UsageError(
             "--s3-endpoint needs keys: --s3-access-key KEY:SECRET, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
+    return {name: value for name, value in settings.items() if value}
+
+
+def _redshift(options: argparse.Namespace, config: Config) -> dict[str, str]:
+    """What wins over a delivery stream's own: AWS's API takes no other address than a Redshift cluster's."""
+    settings = {
+        "jdbc_url": config.value("redshift_url", options.redshift_url, str, ""),
+        "copy_form": config.value("redshift_copy", options.redshift_copy, str, ""),
+    }
     return {name: value for name, value in settings.items() if value}
 
 

@@ -97,7 +97,7 @@ class Deliverer:
         self._restored: set[int] = set()
         self._drains: list[tuple[set[int], asyncio.Future[bool]]] = []  # what each still waits for
         self._is_stopped = False
-        self._count = 0
+        self._numbers: set[int] = set()  # of what is not done with
         self._bytes = 0
 
     @property
@@ -107,7 +107,7 @@ class Deliverer:
     @property
     def has_room(self) -> bool:
         """Whether more may be sealed: a destination that is away for long must not fill the disk."""
-        return self._bytes < DELIVERY_STAGED_BYTES_MAX and self._count < DELIVERY_STAGED_OBJECTS_MAX
+        return self._bytes < DELIVERY_STAGED_BYTES_MAX and len(self._numbers) < DELIVERY_STAGED_OBJECTS_MAX
 
     def restore(self) -> None:
         """Goes on with what the ledger has."""
@@ -117,7 +117,7 @@ class Deliverer:
 
     def add(self, sealed: Sequence[SealedState]) -> None:
         for each in sorted(sealed, key=lambda one: one.number):
-            self._count += 1
+            self._numbers.add(each.number)
             self._bytes += each.size_bytes
             if each.role == "manifest":
                 self._held.append(each)
@@ -129,7 +129,7 @@ class Deliverer:
 
     async def drained(self) -> bool:
         """Returns when what was sealed until now is delivered, or in the error output. False: stopped before."""
-        numbers = {each.number for each in self._ledger.progress.sealed}
+        numbers = set(self._numbers)
         if not numbers or self._is_stopped:
             return not numbers
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -186,7 +186,7 @@ class Deliverer:
             except OSError as error:  # the next start removes it
                 _log.warning("a delivered file stays for now: %s", error, extra={DELIVERY_STREAM: self._state.name})
         lane.under_way -= 1
-        self._count -= 1
+        self._numbers.discard(sealed.number)
         self._bytes -= sealed.size_bytes
         self.add(instead)
         self._start(lane)

@@ -109,7 +109,7 @@ class Surroundings:
 
     `buckets` is where buckets are folders, when there is no object store; `object_store` its settings where there is
     one: endpoint, region, access_key_id, secret_access_key, as far as they are given. `settings` has `data`, the data
-    directory.
+    directory, and by service what the process was told of its destinations.
     """
 
     clock: Clock

@@ -221,17 +221,17 @@ class DeliveryWorker:
         self._flushes.append(_Flush(incarnation, tips, done))
         self._look_again()
 
-        async def flushed() -> None:
+        async def flushed() -> bool:
             await done
-            await self._job.deliverer.drained()
+            return await self._job.deliverer.drained()
 
-        waits = [asyncio.ensure_future(flushed()), asyncio.ensure_future(self._stopped.wait())]
+        flushing, stopped = asyncio.ensure_future(flushed()), asyncio.ensure_future(self._stopped.wait())
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return waits[0].done()
+            await asyncio.wait([flushing, stopped], return_when=asyncio.FIRST_COMPLETED)
+            return flushing.done() and flushing.result()
         finally:
-            for each in waits:
-                each.cancel()
+            flushing.cancel()
+            stopped.cancel()
 
     async def stop(self, *, finish_ms: int | None, delivers: bool = True) -> None:
         """Reads no more, seals what was read, and delivers it unless `delivers` is False, all of it within `finish_ms`:

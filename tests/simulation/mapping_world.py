@@ -28,7 +28,6 @@ from streamkit.functions.destinations import Delivery, RecordDestinations
 from streamkit.mappings.invoker import Buffer, Invoked
 from streamkit.mappings.registry import MappingRegistry
 from streamkit.mappings.service import MappingService
-from streamkit.sources.find import Sources
 from streamkit.mappings.state import MappingSettings, MappingState, ShardProgress
 from streamkit.mappings.store import MappingStore
 from streamkit.metrics import Registry
@@ -45,6 +44,7 @@ from streamkit.model.names import Scope, StreamArn
 from streamkit.model.sequence import Position
 from streamkit.shards.disk import DiskLogStore
 from streamkit.shards.log import LogSettings
+from streamkit.sources.find import Sources
 from streamkit.streams.control import ControlStore
 from streamkit.streams.service import Streams, StreamSettings
 from streamkit.streams.stream import Stream

@@ -124,7 +124,7 @@ def with_polars(path: Path) -> list[dict[str, Any]]:
 
 
 def with_pandas(path: Path) -> list[dict[str, Any]]:
-    import pandas  # type: ignore[import-untyped]
+    import pandas
 
     frame = pandas.read_parquet(path, dtype_backend="pyarrow")
     return rows_of(pa.Table.from_pandas(frame, preserve_index=False))

@@ -404,6 +404,7 @@ def test_redshift_gets_objects_in_its_bucket_and_a_copy_of_them() -> None:
             "bucket": "b",
             "s3_prefix": "x/",
             "compression": "GZIP",
+            "role_arn": ROLE,
         },
     )
     assert (plan.format, plan.buffering) == (TextFormat("GZIP"), Buffering(3 * MIB, 7_000))

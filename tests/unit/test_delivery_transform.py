@@ -335,7 +335,8 @@ def test_no_record_is_lost_or_doubled_by_a_reply(records: Any, knows_ids: bool) 
         (Answer(b'{"errorMessage":"no"}', "Unhandled"), "Lambda.FunctionError"),
         (
             Answer(
-                b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1 Error: Task timed out after 3.00 seconds"}',
+                b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1 Error: Task timed out after 3.00 '
+                b'seconds"}',
                 "Unhandled",
             ),
             "Lambda.FunctionTimedOut",

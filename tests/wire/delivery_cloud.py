@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from streamkit.testing.server import Option, ServerProcess
 from tests.wire.clients import ACCOUNT, REGION
-from tests.wire.cloud import ROLE, Cloud, stream_arn
+from tests.wire.cloud import ROLE, Cloud, eventually, stream_arn
 from tests.wire.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore, object_store
 
 # Of the whole run: what is in the store outlives a test, and even a server of it.
@@ -37,7 +37,7 @@ _NAME: Final = re.compile(
 
 
 class Key(NamedTuple):
-    """An object's name in its parts."""
+    """An object's name in its parts; `at` is in the prefix's time zone."""
 
     prefix: str
     stream: str
@@ -50,7 +50,8 @@ class Key(NamedTuple):
     def of(cls, text: str) -> Key:
         match = _NAME.fullmatch(text)
         assert match is not None, f"{text} is no name that Firehose gives"
-        at = datetime.strptime(match["at"], "%Y-%m-%d-%H-%M-%S")
+        date, time = match["at"][:10], match["at"][11:].replace("-", ":")
+        at = datetime.fromisoformat(f"{date}T{time}")
         return cls(match["prefix"], match["stream"], int(match["version"]), at, match["id"], match["extension"])
 
 
@@ -196,7 +197,12 @@ class DeliveryCloud(Cloud):
         with urllib.request.urlopen(asked, timeout=60) as answer:
             assert answer.status == 200
 
-    def update(self, name: str, kind: str = "ExtendedS3", **members: Any) -> None:
+    def wait_until_read(self, name: str) -> None:
+        """Until it has something that it has not delivered."""
+        eventually(lambda: self.metric("streamkit_delivery_freshness_seconds", delivery_stream=name) > 0)
+
+    def redirect(self, name: str, kind: str = "ExtendedS3", **members: Any) -> None:
+        """Changes these members of the destination."""
         described = self.describe(name)
         self.firehose.update_destination(
             DeliveryStreamName=name,
@@ -300,7 +306,9 @@ class ServerWithVariables(ServerProcess):
 
 
 @contextmanager
-def delivery_cloud(data: Path, variables: Mapping[str, str] | None = None, **options: Option) -> Iterator[DeliveryCloud]:
+def delivery_cloud(
+    data: Path, variables: Mapping[str, str] | None = None, **options: Option
+) -> Iterator[DeliveryCloud]:
     """A server with a store. `variables`: of its environment."""
     with object_store() as store:
         server = ServerWithVariables(
@@ -314,4 +322,3 @@ def delivery_cloud(data: Path, variables: Mapping[str, str] | None = None, **opt
         finally:
             cloud.close()
             server.kill()
-

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.wire.clients import ACCOUNT, REGION
+from streamkit.testing.server import ServerProcess
+from tests.wire.clients import ACCOUNT, REGION, eventually
 
 FIRST = "shardId-000000000000"
 
@@ -99,3 +100,32 @@ def test_the_aws_cli_makes_invokes_publishes_and_reads_the_log_of_a_function(aws
     assert json.loads(answer.read_text()) == {"ok": True}
     logged = aws("logs", "filter-log-events", "--log-group-name", "/aws/lambda/f", "--filter-pattern", "got")
     assert [event["message"] for event in logged["events"]] == ["got {'a': 1}\n"]
+
+
+def test_the_aws_cli_makes_a_delivery_stream_puts_and_finds_the_object(
+    aws: Aws, streamkit_server: ServerProcess
+) -> None:
+    """In a folder, where there is no object store; within the interval, without anybody's asking."""
+    bucket = f"BucketARN=arn:aws:s3:::lake,RoleARN=arn:aws:iam::{ACCOUNT}:role/r,Prefix=in/"
+    made = aws(
+        "firehose", "create-delivery-stream", "--delivery-stream-name", "d", "--delivery-stream-type", "DirectPut",
+        "--extended-s3-destination-configuration", f"{bucket},BufferingHints={{SizeInMBs=1,IntervalInSeconds=1}}",
+    )  # fmt: skip
+    assert made["DeliveryStreamARN"] == f"arn:aws:firehose:{REGION}:{ACCOUNT}:deliverystream/d"
+    record = json.dumps({"Data": "hello "})
+    assert aws("firehose", "put-record", "--delivery-stream-name", "d", "--record", record)["RecordId"]
+    records = json.dumps([{"Data": each} for each in ("two ", "three")])
+    put = aws("firehose", "put-record-batch", "--delivery-stream-name", "d", "--records", records)
+    assert put["FailedPutCount"] == 0
+    lake = streamkit_server.data / "buckets" / "lake" / "in"
+
+    def text() -> bytes:
+        found = sorted(lake.rglob("d-1-*"), key=lambda path: path.stat().st_mtime_ns)
+        return b"".join(path.read_bytes() for path in found)
+
+    eventually(lambda: len(text()) == len(b"hello two three"))
+    assert text() == b"hello two three"
+    described = aws("firehose", "describe-delivery-stream", "--delivery-stream-name", "d")["DeliveryStreamDescription"]
+    assert described["DeliveryStreamStatus"] == "ACTIVE"
+    aws("firehose", "delete-delivery-stream", "--delivery-stream-name", "d")
+    assert aws("firehose", "list-delivery-streams")["DeliveryStreamNames"] == []

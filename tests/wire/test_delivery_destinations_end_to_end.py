@@ -1,5 +1,5 @@
-"""Deliveries to destinations that take records, on a real server: HTTP endpoints, Splunk and OpenSearch as AWS has them,
-with certificates as they have to be, and S3 for what they do not take."""
+"""Deliveries to HTTP endpoints, Splunk, OpenSearch and Redshift as AWS has them, on a real server, with certificates as
+they have to be, and S3 for what they do not take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -23,6 +24,7 @@ from tests.wire.delivery_cloud import (
     processor,
     processors,
 )
+from tests.wire.postgres import postgres
 from tests.wire.record_endpoints import (
     BulkIndex,
     FirehoseEndpoint,
@@ -33,17 +35,15 @@ from tests.wire.record_endpoints import (
     splunk_says,
 )
 
-UPPER: Final = '''
+UPPER: Final = """
 import base64
 
 
 def handler(event, context):
-    records = [
-        {"recordId": each["recordId"], "result": "Ok", "data": base64.b64encode(base64.b64decode(each["data"]).upper()).decode()}
-        for each in event["records"]
-    ]
-    return {"records": records}
-'''
+    for record in event["records"]:
+        record["data"] = base64.b64encode(base64.b64decode(record["data"]).upper()).decode()
+    return {"records": [{**record, "result": "Ok"} for record in event["records"]]}
+"""
 
 
 class World(NamedTuple):
@@ -101,9 +101,7 @@ def to_http(bucket: str, url: str, **members: Any) -> dict[str, Any]:
 def tries(cloud: DeliveryCloud, name: str, destination: str) -> tuple[float, float]:
     """That succeeded, and that failed."""
     counted = [
-        cloud.metric(
-            "streamkit_delivery_tries_total", delivery_stream=name, destination=destination, outcome=outcome
-        )
+        cloud.metric("streamkit_delivery_tries_total", delivery_stream=name, destination=destination, outcome=outcome)
         for outcome in ("succeeded", "failed")
     ]
     return counted[0], counted[1]
@@ -119,7 +117,9 @@ def test_an_http_endpoint_gets_records_as_aws_sends_them(world: World, bucket: s
             "HttpEndpoint",
             {
                 **to_http(bucket, endpoint.url),
-                **processors(processor("Lambda", LambdaArn=function_arn("upper")), processor("AppendDelimiterToRecord")),
+                **processors(
+                    processor("Lambda", LambdaArn=function_arn("upper")), processor("AppendDelimiterToRecord")
+                ),
             },
         )
         cloud.send(name, b"one", b"two", b"three")
@@ -212,9 +212,9 @@ def test_a_new_destination_is_not_held_up_by_the_old_one(world: World, bucket: s
         old.is_out = True
         name = cloud.deliver("HttpEndpoint", to_http(bucket, old.url))
         cloud.send(name, b"old")
-        cloud.update(name, "HttpEndpoint", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 0})
+        cloud.redirect(name, "HttpEndpoint", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 0})
         eventually(lambda: old.requests)
-        cloud.update(name, "HttpEndpoint", EndpointConfiguration={"Url": new.url, "Name": "new"})
+        cloud.redirect(name, "HttpEndpoint", EndpointConfiguration={"Url": new.url, "Name": "new"})
         cloud.send(name, b"new")
         eventually(lambda: new.records)
         old.is_out = False
@@ -325,3 +325,52 @@ def test_a_lost_answer_of_opensearch_doubles_nothing(world: World, bucket: str) 
         assert sorted(each["n"] for each in index.documents.values()) == list(range(100))
         assert len(index.requests) == 2
     assert cloud.keys(bucket) == []
+
+
+# -- Redshift --------------------------------------------------------------------------------------------------------
+
+
+def to_redshift(bucket: str, table: str, **members: Any) -> dict[str, Any]:
+    return {
+        "RoleARN": ROLE,
+        "ClusterJDBCURL": "jdbc:redshift://one.abc.us-east-1.redshift.amazonaws.com:5439/dev",
+        "CopyCommand": {"DataTableName": table, "DataTableColumns": "id,name", "CopyOptions": "JSON 'auto'"},
+        "Username": "nobody",
+        "Password": "secret",
+        "RetryOptions": {"DurationInSeconds": 2},
+        "S3Configuration": {
+            "BucketARN": f"arn:aws:s3:::{bucket}",
+            "RoleARN": ROLE,
+            "Prefix": "staged/",
+            "CompressionFormat": "GZIP",
+        },
+        **members,
+    }
+
+
+def test_a_redshift_table_is_loaded_from_the_bucket(tmp_path: Path) -> None:
+    """A document made for AWS, and a PostgreSQL: rows are there once, also over a kill; objects stay in the bucket."""
+    with (
+        postgres() as database,
+        delivery_cloud(tmp_path / "data", redshift_url=database.url, redshift_copy="stdin") as cloud,
+    ):
+        with database.connect() as connection:
+            connection.execute("CREATE TABLE people (id BIGINT PRIMARY KEY, name TEXT)")
+            bucket = cloud.bucket()
+            name = cloud.deliver("Redshift", {**to_redshift(bucket, "people"), **NEWLINES}, source := cloud.source())
+            cloud.put(source, *((str(n), {"id": n, "name": f"n{n}"}) for n in range(100)))
+            cloud.flush(name)
+            cloud.put(source, *((str(n), {"id": n, "name": f"n{n}"}) for n in range(100, 200)))
+            cloud.server.kill()
+            cloud.server.start()
+            cloud.flush(name)
+            rows = connection.execute("SELECT id, name FROM people ORDER BY id").fetchall()
+            assert rows == [(n, f"n{n}") for n in range(200)]
+            assert len(cloud.lines(bucket, "staged/")) == 200
+            assert cloud.metric("streamkit_delivery_records_total", destination="Redshift") == 100  # since the restart
+            cloud.put(source, ("k", {"id": 1, "name": "there already"}))
+            cloud.flush(name)
+            assert connection.execute("SELECT count(*) FROM people").fetchone() == (200,)
+        (manifest,) = cloud.documents_in(bucket, "errors/manifests/")
+        key = manifest["entries"][0]["url"].removeprefix(f"s3://{bucket}/")
+        assert json.loads(gzip.decompress(cloud.objects(bucket)[key]))["name"] == "there already"

@@ -73,14 +73,16 @@ def test_a_streams_records_are_delivered_from_the_making_of_the_delivery_stream_
     source = cloud.source(shards=2)
     cloud.put(source, *((str(n), {"key": n % 7, "n": -1}) for n in range(20)))
     name = cloud.to_s3(bucket, source=source, **NEWLINES)
-    cloud.put(source, *((str(n % 7), {"key": n % 7, "n": n}) for n in range(0, 700)))
+    cloud.put(source, *((str(n % 7), {"key": n % 7, "n": n}) for n in range(700)))
     cloud.kinesis.update_shard_count(StreamName=source, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
-    eventually(lambda: cloud.kinesis.describe_stream(StreamName=source)["StreamDescription"]["StreamStatus"] == "ACTIVE")
+    eventually(
+        lambda: cloud.kinesis.describe_stream(StreamName=source)["StreamDescription"]["StreamStatus"] == "ACTIVE"
+    )
     cloud.put(source, *((str(n % 7), {"key": n % 7, "n": n}) for n in range(700, 1_400)))
     cloud.flush(name)
     found = cloud.documents_in(bucket)
     assert sorted(each["n"] for each in found) == list(range(1_400))
-    for half in (range(0, 700), range(700, 1_400)):
+    for half in (range(700), range(700, 1_400)):
         for key in range(7):
             assert [each["n"] for each in found if each["key"] == key and each["n"] in half] == [
                 n for n in half if n % 7 == key
@@ -107,8 +109,8 @@ def test_what_was_read_of_a_stream_that_is_gone_is_delivered_on_time(cloud: Deli
     cloud.put(source, ("k", {"n": 1}))
     eventually(lambda: cloud.metric("streamkit_delivery_incoming_records_total", delivery_stream=name) == 1)
     cloud.kinesis.delete_stream(StreamName=source)
-    eventually(lambda: cloud.keys(bucket), within_s=5)
-    cloud.update(name, Prefix="2/")
+    eventually(lambda: cloud.keys(bucket), within_s=10)
+    cloud.redirect(name, Prefix="2/")
     cloud.flush(name)
     cloud.stream(source)
     cloud.put(source, ("k", {"n": 2}))
@@ -152,14 +154,11 @@ def test_an_old_buffer_is_delivered_on_time_and_an_empty_one_is_not(cloud: Deliv
     cloud.send(waiting, b"later")
     for round in (1, 2):
         put_at = time.monotonic()
-        cloud.send(name, b"a")
-        time.sleep(0.5)
-        cloud.send(name, b"b")
-        assert len(cloud.keys(bucket)) == round - 1
+        cloud.send(name, b"%d" % round)
         eventually(lambda: len(cloud.keys(bucket)) == round)  # noqa: B023
-        assert 0.9 <= time.monotonic() - put_at < 5
-        time.sleep(1.2)
-    assert list(cloud.objects(bucket).values()) == [b"ab", b"ab"]
+        assert 0.9 <= time.monotonic() - put_at < 10
+        time.sleep(1.3)
+    assert sorted(cloud.objects(bucket).values()) == [b"1", b"2"]
     assert cloud.keys(slow) == []
 
 
@@ -167,7 +166,7 @@ def test_with_an_interval_of_zero_nothing_waits(cloud: DeliveryCloud, bucket: st
     name = cloud.to_s3(bucket, mib=128, interval_s=0)
     for n in range(3):
         cloud.send(name, str(n).encode())
-        eventually(lambda: len(cloud.keys(bucket)) == n + 1, within_s=3)  # noqa: B023
+        eventually(lambda: len(cloud.keys(bucket)) == n + 1, within_s=10)  # noqa: B023
     assert sorted(cloud.objects(bucket).values()) == [b"0", b"1", b"2"]
 
 
@@ -338,8 +337,8 @@ def test_an_update_takes_effect_and_loses_nothing(cloud: DeliveryCloud, bucket: 
     """What was buffered goes where it was meant to go, what comes after it below the new prefix."""
     name = cloud.to_s3(bucket, Prefix="old/", **NEWLINES)
     cloud.send(name, b"1", b"2")
-    time.sleep(0.2)
-    cloud.update(name, Prefix="new/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 1})
+    cloud.wait_until_read(name)
+    cloud.redirect(name, Prefix="new/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": 1})
     cloud.send(name, b"3")
     eventually(lambda: len(cloud.keys(bucket)) == 2)
     assert cloud.lines(bucket, "old/") + cloud.lines(bucket, "new/") == [b"1", b"2", b"3"]
@@ -358,17 +357,19 @@ def test_changes_under_load_neither_lose_nor_double(cloud: DeliveryCloud, bucket
         cloud.put(source, *((record.decode(), record) for record in records))
         cloud.send(names[1], *records)
         for name in names:
-            cloud.update(name, Prefix=f"{round}/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": round % 2})
+            cloud.redirect(name, Prefix=f"{round}/", BufferingHints={"SizeInMBs": 1, "IntervalInSeconds": round % 2})
     for name, into in zip(names, (bucket, direct), strict=True):
         cloud.flush(name)
         assert cloud.describe(name)["VersionId"] == "13"
         assert sorted(map(int, cloud.lines(into))) == list(range(1_200))
 
 
-def test_an_update_to_another_kind_of_destination_loses_nothing(cloud: DeliveryCloud, bucket: str, tmp_path: Path) -> None:
+def test_an_update_to_another_kind_of_destination_loses_nothing(
+    cloud: DeliveryCloud, bucket: str, tmp_path: Path
+) -> None:
     name = cloud.to_s3(bucket, **NEWLINES)
     cloud.send(name, b'{"n":1}')
-    time.sleep(0.2)
+    cloud.wait_until_read(name)
     described = cloud.describe(name)
     cloud.raw(
         "UpdateDestination",
@@ -390,8 +391,10 @@ def test_an_update_mends_a_delivery_stream_that_could_not_go_on(cloud: DeliveryC
     cloud.send(name, b'{"n":1}')
     time.sleep(1.5)
     assert cloud.keys(bucket) == []
-    cloud.update(name, DataFormatConversionConfiguration=conversion(good)["DataFormatConversionConfiguration"])
+    changed_at = time.monotonic()
+    cloud.redirect(name, DataFormatConversionConfiguration=conversion(good)["DataFormatConversionConfiguration"])
     cloud.flush(name)
+    assert time.monotonic() - changed_at < 8, "it waited for what cannot be"
     (key,) = cloud.keys(bucket)
     assert Key.of(key).extension == ".parquet"
 
@@ -488,12 +491,13 @@ def test_metrics_say_what_came_in_what_went_out_and_how_old_the_rest_is(cloud: D
         return cloud.metric(f"streamkit_delivery_{what}", delivery_stream=name, **labels)
 
     records = [b'{"n":%d}' % n for n in range(50)] + [b"no document"] * 3
+    put_at = time.monotonic()
     cloud.send(name, *records)
-    time.sleep(1.5)
-    assert metric("incoming_records_total") == 53
+    eventually(lambda: metric("incoming_records_total") == 53)
     assert metric("incoming_bytes_total") == sum(map(len, records))
     assert metric("records_total") == 0
-    assert 1.4 <= metric("freshness_seconds") < 10
+    waited_s = time.monotonic() - put_at
+    assert waited_s - 0.5 < metric("freshness_seconds") < waited_s + 5
     cloud.flush(name)
     assert metric("records_total", destination="S3") == 50
     assert metric("objects_total", destination="S3") == 1

@@ -31,7 +31,7 @@ PARTITIONED: Final[dict[str, Any]] = {
 ERRORS: Final = "errors/"
 
 # A record is JSON; what its member `rule` says becomes of it. `ENVELOPE`: data is replaced by the record of the event.
-TRANSFORM: Final = '''
+TRANSFORM: Final = """
 import base64, json, os, time
 
 seen = 0
@@ -74,7 +74,7 @@ def handler(event, context):
             answer["metadata"] = {"partitionKeys": {"team": data["team"]}}
         answers.append(answer)
     return {"records": answers}
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,9 @@ def test_decompression_alone_gives_the_documents(cloud: DeliveryCloud, bucket: s
 def test_a_function_decides_over_each_record(cloud: DeliveryCloud, bucket: str) -> None:
     """Ok, dropped, failed, forgotten, answered twice, or without data: every record is in exactly one place."""
     given = ["ok", "drop", "fail", "forget", "twice", "nothing", "ok", "rename"]
-    name = cloud.to_s3(bucket, ErrorOutputPrefix="errors/!{firehose:error-output-type}/", **processors(transform(), APPEND))
+    name = cloud.to_s3(
+        bucket, ErrorOutputPrefix="errors/!{firehose:error-output-type}/", **processors(transform(), APPEND)
+    )
     records = rules(*given)
     started_ms = time.time_ns() // 1_000_000
     cloud.send(name, *records)
@@ -364,11 +366,11 @@ def test_a_function_that_is_gone_fails_records_until_it_is_there_again(cloud: De
 
 def test_a_buffer_whose_time_has_come_waits_for_no_function(cloud: DeliveryCloud, bucket: str) -> None:
     name = cloud.to_s3(bucket, interval_s=1, **processors(transform(BufferIntervalInSeconds="0"), APPEND))
-    quick, slow = rules("ok", "sleep 4")
+    quick, slow = rules("ok", "sleep 12")
     cloud.send(name, quick)
     eventually(lambda: cloud.metric("streamkit_delivery_incoming_records_total", delivery_stream=name) == 1)
     cloud.send(name, slow)
-    eventually(lambda: cloud.keys(bucket), within_s=3)
+    eventually(lambda: cloud.keys(bucket), within_s=9)
     assert cloud.lines(bucket) == [quick]
 
 
@@ -477,4 +479,3 @@ def test_partitions_beyond_the_limit_go_to_the_error_output(cloud: DeliveryCloud
     cloud.send(name, records[509])
     cloud.flush(name)
     assert cloud.lines(bucket, "p/509/") == [records[509]]
-

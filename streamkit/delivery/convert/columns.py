@@ -66,6 +66,8 @@ def _list(shape: ListOf, array: pa.ListArray, rules: Rules) -> tuple[pa.Array, l
     if array.offset:  # `values` and `offsets` are those of the whole, of which this is a part
         array = pa.concat_arrays([array, array[:0]])
     items, bad = converted(shape.item, array.values, rules)
+    if shape.is_item_required and items.null_count:
+        bad = sorted({*bad, *_places(pc.is_null(items))})
     mask = pc.is_null(array) if array.null_count else None
     made = pa.ListArray.from_arrays(array.offsets, items, type=shape.type, mask=mask)
     if not bad:
@@ -286,6 +288,46 @@ _QUICK: Final[dict[tuple[str, str], Callable[[Leaf, pa.Array, Rules], pa.Array]]
     ("timestamp", "string"): _text_to_stamp,
     ("timestamp", "int64"): _integer_to_stamp,
 }
+
+
+# -- what a destination wants instead ----------------------------------------------------------------------------------
+
+
+def as_type(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    """The same values as the type of a table: wider text and lists, other units of time (nanoseconds are cut), fields
+    that have to have values. Those have them, or are in what is null itself."""
+    types = pa.types
+    if array.type == type_:
+        return array
+    mask = pc.is_null(array) if array.null_count else None
+    if types.is_struct(type_):
+        fields = list(type_)
+        members = [_for_field(each, field) for each, field in zip(array.flatten(), fields, strict=True)]
+        return pa.StructArray.from_arrays(members, fields=fields, mask=mask)
+    if types.is_map(type_):
+        items = _for_field(array.items, type_.item_field)
+        return pa.MapArray.from_arrays(array.offsets, as_type(array.keys, type_.key_type), items, type=type_, mask=mask)
+    if types.is_list(type_) or types.is_large_list(type_):
+        items = _for_field(array.values, type_.value_field)
+        if types.is_list(type_):
+            return pa.ListArray.from_arrays(array.offsets, items, type=type_, mask=mask)
+        return pa.LargeListArray.from_arrays(array.offsets.cast(pa.int64()), items, type=type_, mask=mask)
+    return array.cast(type_, safe=False)
+
+
+def _for_field(array: pa.Array, field: pa.Field) -> pa.Array:
+    made = as_type(array, field.type)
+    if field.nullable or not made.null_count:
+        return made
+    if pa.types.is_struct(made.type):
+        members = [made.field(place) for place in range(made.type.num_fields)]
+        return pa.StructArray.from_arrays(members, fields=list(made.type))
+    if pa.types.is_map(made.type):
+        return pa.MapArray.from_arrays(made.offsets, made.keys, made.items, type=made.type)
+    if pa.types.is_nested(made.type):
+        return type(made).from_arrays(made.offsets, made.values, type=made.type)
+    _, *values = made.buffers()
+    return pa.Array.from_buffers(made.type, len(made), [None, *values], 0, made.offset)
 
 
 # -- places -----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
 from streamkit.delivery.convert import patterns
-from streamkit.delivery.convert.columns import converted, kept
+from streamkit.delivery.convert.columns import as_type, converted, kept
 from streamkit.delivery.convert.exact import Bad, Exact, coercion, likely_documents
 from streamkit.delivery.convert.reading import Pruned, Reading
 from streamkit.delivery.convert.shapes import Rules, StructOf, root_of_columns, root_of_schema, rules_of
@@ -45,6 +45,7 @@ from streamkit.model.limits import (
 _SPACE: Final = " \t\n\r"
 _IN_ROW: Final = re.compile(r" in row (\d+)$")
 _SIFTS_BEFORE_MAX: Final = 2  # those that are cheap
+_SAMPLED_IN_A_ROW: Final = 4
 _MANY: Final = 20  # a part of so much of the records is odd: perhaps the stream has changed
 
 
@@ -119,10 +120,7 @@ class TableConverter:
         return [pa.array([row[member.name] for row in rows], member.shape.type) for member in self._root.members]
 
     def _batch(self, columns: list[pa.Array]) -> pa.RecordBatch:
-        made = []
-        for field, column in zip(self._schema, columns, strict=True):
-            # Only the order of bits differs: ranges were checked against the schema's type; nanoseconds are cut.
-            made.append(column if column.type == field.type else column.cast(field.type, safe=False))
+        made = [as_type(column, field.type) for field, column in zip(self._schema, columns, strict=True)]
         return pa.RecordBatch.from_arrays(made, schema=self._schema)
 
 
@@ -234,8 +232,11 @@ class _Quick:
         return _Quickly(columns, rows, sorted(odd), several)
 
     def _learn(self, data: pa.BinaryArray) -> bool:
-        step = max(1, len(data) // CONVERSION_SAMPLE_RECORDS)
-        sample = data.take(pa.array(range(0, len(data), step), pa.int64()))
+        # Some in a row, from places all over: what alternates is seen, and what changes.
+        count = len(data)
+        step = max(_SAMPLED_IN_A_ROW, count * _SAMPLED_IN_A_ROW // CONVERSION_SAMPLE_RECORDS)
+        places = [start + more for start in range(0, count, step) for more in range(_SAMPLED_IN_A_ROW)]
+        sample = data.take(pa.array([place for place in places if place < count], pa.int64()))
         changed = self._reading.learn(sample.to_pylist())
         self._arrange()
         return changed

@@ -82,8 +82,7 @@ class Exact:
     """Reads the records of one table."""
 
     def __init__(self, root: StructOf, rules: Rules) -> None:
-        self._root = _struct_members(root, rules)
-        self._names = [member.name for member in root.members]
+        self._root = _by_name(_members(root, rules), rules)
 
     def rows(self, record: bytes) -> list[dict[str, Any]]:
         """One for each document; values are what pyarrow takes for the columns' types. Raises Bad."""
@@ -191,14 +190,14 @@ def coercion(shape: Shape, rules: Rules) -> Coerce:
 
 
 def _list(shape: ListOf, rules: Rules) -> Coerce:
-    item = coercion(shape.item, rules)
+    item = _or_null(shape.item, rules, is_required=shape.is_item_required)
 
     def coerce(value: Any) -> list[Any]:
         if type(value) is not list:
             if not rules.is_lenient:
                 raise mismatch("java.io.IOException: Start of Array expected")
             return [item(value)]
-        return [None if each is None else item(each) for each in value]
+        return [item(each) for each in value]
 
     return coerce
 
@@ -206,7 +205,7 @@ def _list(shape: ListOf, rules: Rules) -> Coerce:
 def _map(shape: MapOf, rules: Rules) -> Coerce:
     """Keys that are not text are read from text by both: JSON has no others."""
     key = leaf_coercion(shape.key, rules, is_key=True)
-    item = coercion(shape.value, rules)
+    item = _or_null(shape.value, rules, is_required=shape.is_value_required)
 
     def coerce(value: Any) -> list[tuple[Any, Any]]:
         if type(value) is not dict:
@@ -215,56 +214,57 @@ def _map(shape: MapOf, rules: Rules) -> Coerce:
             raise mismatch(f"Column {shape.path} of type map cannot hold {_json_name(value)}.")
         entries: dict[Any, Any] = {}
         for name, each in value.items():
-            entries[key(name.lower() if rules.lowers_keys else name)] = None if each is None else item(each)
+            entries[key(name.lower() if rules.lowers_keys else name)] = item(each)
         return list(entries.items())
 
     return coerce
 
 
 def _struct(shape: StructOf, rules: Rules) -> Coerce:
-    members = _struct_members(shape, rules)
-    by_position = [(member.name, coercion(member.shape, rules)) for member in shape.members]
+    members = _members(shape, rules)
+    by_name = _by_name(members, rules)
 
     def coerce(value: Any) -> dict[str, Any]:
         if type(value) is dict:
-            return members(value)
+            return by_name(value)
         if not rules.is_lenient:
             raise mismatch("java.io.IOException: Start of Object expected")
         if type(value) is not list:
             raise mismatch(f"Data is not JSONObject  but {_java_name(value)} with value {_shown(_plain(value))}")
-        filled: dict[str, Any] = {}
-        for place, (name, item) in enumerate(by_position):
-            each = value[place] if place < len(value) else None
-            filled[name] = None if each is None else item(each)
-        _check_required(shape, filled)
-        return filled
+        return {
+            name: item(value[place] if place < len(value) else None) for place, (name, _, item) in enumerate(members)
+        }
 
     return coerce
 
 
-def _struct_members(shape: StructOf, rules: Rules) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    members = [(member.name, member.key, coercion(member.shape, rules)) for member in shape.members]
+def _members(shape: StructOf, rules: Rules) -> list[tuple[str, str, Coerce]]:
+    """Names, keys, and coercions that take None."""
+    return [(each.name, each.key, _or_null(each.shape, rules, is_required=each.is_required)) for each in shape.members]
+
+
+def _by_name(members: list[tuple[str, str, Coerce]], rules: Rules) -> Callable[[dict[str, Any]], dict[str, Any]]:
     key_of, keys_vary = rules.key_of, rules.keys_vary
-    has_required = any(member.is_required for member in shape.members)
 
     def coerce(value: dict[str, Any]) -> dict[str, Any]:
         if keys_vary:
             value = {key_of(name): each for name, each in value.items()}
-        row = {}
-        for name, key, item in members:
-            each = value.get(key)
-            row[name] = None if each is None else item(each)
-        if has_required:
-            _check_required(shape, row)
-        return row
+        return {name: item(value.get(key)) for name, key, item in members}
 
     return coerce
 
 
-def _check_required(shape: StructOf, row: dict[str, Any]) -> None:
-    for member in shape.members:
-        if member.is_required and row[member.name] is None:
-            raise mismatch(f"Column {member.shape.path} has no value, and the table requires one.")
+def _or_null(shape: Shape, rules: Rules, *, is_required: bool) -> Coerce:
+    item = coercion(shape, rules)
+
+    def coerce(value: Any) -> Any:
+        if value is not None:
+            return item(value)
+        if is_required:
+            raise mismatch(f"Column {shape.path} has no value, and the table requires one.")
+        return None
+
+    return coerce
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------

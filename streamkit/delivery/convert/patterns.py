@@ -30,26 +30,29 @@ def whole(schema: pa.Schema, *, is_open: bool) -> str:
     `is_open`. Of a wide table, any object."""
     if is_wide(schema):
         schema, is_open = pa.schema([]), True
-    return f"^{_SPACE}{_object(schema, is_open)}{_SPACE}$"
+    return f"^{_SPACE}{_object(schema, is_open, 0)}{_SPACE}$"
 
 
-def _object(members: Iterable[pa.Field], is_open: bool) -> str:
-    alternatives = [f'"{_quoted(member.name)}"{_SPACE}:{_SPACE}{_or_null(member.type, is_open)}' for member in members]
+def _object(members: Iterable[pa.Field], is_open: bool, depth: int) -> str:
+    alternatives = [
+        f'"{_quoted(each.name)}"{_SPACE}:{_SPACE}{_or_null(each.type, is_open, depth + 1)}' for each in members
+    ]
     if is_open:
         alternatives.append(f"{_STRING}{_SPACE}:{_SPACE}{_ANY}")
-    return rf"\{{{_SPACE}{_sequence('|'.join(alternatives))}{_SPACE}\}}"
+    return rf"\{{{_SPACE}{_sequence('|'.join(alternatives), depth)}{_SPACE}\}}"
 
 
-def _or_null(type_: pa.DataType, is_open: bool) -> str:
-    return f"(?:{_value(type_, is_open)}|null)"
+def _or_null(type_: pa.DataType, is_open: bool, depth: int) -> str:
+    return f"(?:{_value(type_, is_open, depth)}|null)"
 
 
-def _value(type_: pa.DataType, is_open: bool) -> str:
+def _value(type_: pa.DataType, is_open: bool, depth: int) -> str:
     types = pa.types
     if types.is_struct(type_):
-        return _object([type_.field(place) for place in range(type_.num_fields)], is_open)
+        return _object([type_.field(place) for place in range(type_.num_fields)], is_open, depth)
     if types.is_list(type_):
-        return rf"\[{_SPACE}{_sequence(_or_null(type_.value_type, is_open))}{_SPACE}\]"
+        item = _or_null(type_.value_type, is_open, depth + 1)
+        return rf"\[{_SPACE}{_sequence(item, depth)}{_SPACE}\]"
     if types.is_boolean(type_):
         return "(?:true|false)"
     if types.is_integer(type_):
@@ -59,7 +62,10 @@ def _value(type_: pa.DataType, is_open: bool) -> str:
     return _STRING
 
 
-def _sequence(item: str) -> str:
+def _sequence(item: str, depth: int) -> str:
+    """Twice the item: so only near the top are commas looked at."""
+    if depth > 1:
+        return f"(?:(?:{item}){_SPACE},?{_SPACE})*"
     return f"(?:(?:{item})(?:{_SPACE},{_SPACE}(?:{item}))*)?"
 
 
@@ -99,7 +105,7 @@ def _gather(members: Iterable[pa.Field], starts: dict[str, set[str]]) -> None:
         type_ = member.type
         start = _wrong_start(type_)
         if types.is_list(type_) and (types.is_primitive(type_.value_type) or types.is_string(type_.value_type)):
-            items = rf"(?:{_or_null(type_.value_type, False)}{_SPACE},{_SPACE})*"
+            items = rf"(?:{_or_null(type_.value_type, False, 0)}{_SPACE},{_SPACE})*"
             start = rf"(?:{start}|\[{_SPACE}{items}{_wrong_start(type_.value_type, more=']')})"
         starts.setdefault(member.name, set()).add(start)
         while types.is_list(type_):

@@ -60,6 +60,7 @@ class ListOf:
     path: str
     item: Shape
     type: pa.DataType
+    is_item_required: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,7 @@ class MapOf:
     key: Leaf
     value: Shape
     type: pa.DataType
+    is_value_required: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,10 +240,10 @@ def _shape_of_arrow(path: str, type_: pa.DataType, rules: Rules) -> Shape:
         values = _shape_of_arrow(f"{path}{{}}", type_.item_type, rules)
         if not isinstance(keys, Leaf):
             raise InvalidArgument(f"column {path!r}: the keys of a map are of a primitive type, not {type_.key_type}")
-        return MapOf(path, keys, values, pa.map_(keys.type, values.type))
+        return MapOf(path, keys, values, pa.map_(keys.type, values.type), not type_.item_field.nullable)
     if types.is_list(type_) or types.is_large_list(type_):
         item = _shape_of_arrow(f"{path}[]", type_.value_type, rules)
-        return ListOf(path, item, pa.list_(item.type))
+        return ListOf(path, item, pa.list_(item.type), not type_.value_field.nullable)
     return _leaf_of_arrow(path, type_, rules)
 
 
