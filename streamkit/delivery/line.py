@@ -201,6 +201,8 @@ class Line:
         parts: list[Partition] | None = None
         if self._plan.is_partitioned:
             parts = await self._admit(rows, await self._offload(lambda: partitions(rows)), output)
+            if not parts:
+                return
         shape = await self._current_shape(rows)
         if shape is None:
             for delimiter in self._delimiters:
@@ -324,7 +326,7 @@ class Line:
             refused = rows.take(indices if order is None else order.take(indices))
             errors = [(each.code, each.message) for each in bad]
             failed = Failed(refused, CONVERSION_FAILED, errors, members=shape.members)
-            good = _without(len(rows), places)
+            good = _without(len(data), places)
             arrived_ms = pc.if_else(good, arrived_ms, pa.scalar(None, pa.int64()))
             for place, size in zip(places, pc.binary_length(refused.data).to_pylist(), strict=True):
                 sizes[bisect_right(bounds, place) - 1] -= size

@@ -206,7 +206,7 @@ class World:
             for line in content.splitlines()
         )
 
-    def innocents(self) -> set[int]:
+    def blamed(self) -> set[int]:
         """Records that are in the error output as what cannot be processed at all."""
         return {
             json.loads(base64.b64decode(document["rawData"]))["id"]

@@ -113,5 +113,10 @@ def _binaries(directory: Path) -> Path:
     is_open = all(parent.stat().st_mode & 0o001 for parent in installed.parents)
     if os.geteuid() != 0 or is_open:
         return installed / "bin"
-    shutil.copytree(installed, directory / "binaries", symlinks=True)
-    return directory / "binaries" / "bin"
+    # They find their libraries beside the package, so that goes along, as far from them as it was.
+    package = installed.parent
+    shutil.copytree(installed, directory / package.name / installed.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, directory / libraries.name, symlinks=True)
+    return directory / package.name / installed.name / "bin"

@@ -4,8 +4,9 @@ Arrow's JSON reader is fast, and refuses whatever is not of the type it was told
 is there twice. So what it reads is right, if it is asked for the types that the records have (`reading`), and if it is
 kept from what it would overlook: that a record is not one object (it counts objects, and a record that is only `null`
 ends the process), members whose keys are written otherwise, `NaN`, and nesting without end. It gives up at the first
-record it refuses; then a regular expression (`patterns`) finds, at a fraction of the cost, the others that it would.
-All those are read by `exact`, which also says what is wrong with them, and rows are put in order again.
+record it refuses; then others that it would are sifted out at a fraction of the cost, by regular expressions
+(`patterns`) and a decoder that keeps nothing. All those are read by `exact`, which also says what is wrong with them,
+and rows are put in order again.
 
 One object per record, and no others: records begin with `{` and end with `}`, and stand on lines of their own. In JSON
 no string holds a line feed and no `}` is followed by `{`, so no object reaches from one record into the next. So if
@@ -44,7 +45,7 @@ from streamkit.model.limits import (
 
 _SPACE: Final = " \t\n\r"
 _IN_ROW: Final = re.compile(r" in row (\d+)$")
-_SIFTS_BEFORE_MAX: Final = 2  # those that are cheap
+_LARGE_BYTES: Final = 512  # of a record: an expression over all of it costs more than looking for quotes and decoding
 _SAMPLED_IN_A_ROW: Final = 4
 _MANY: Final = 20  # a part of so much of the records is odd: perhaps the stream has changed
 
@@ -150,10 +151,10 @@ def _bounds(data: pa.BinaryArray) -> list[int]:
 
 
 class _Nothing(msgspec.Struct):
-    """Of an object, whatever is in it."""
+    """Of an object, whatever is in it: its decoder looks at everything and makes nothing."""
 
 
-_anything: Final = msgspec.json.Decoder(_Nothing)
+_decode_nothing: Final = msgspec.json.Decoder(_Nothing).decode
 
 
 class _Refused(Exception):
@@ -192,7 +193,7 @@ class _Quick:
         self._reading = Reading(root, rules)
         self._coercions: dict[int, Callable[[Any], Any]] = {}
         self._has_learned = False
-        self._sifts_before = 0
+        self._was_odd = False  # something in the block before: this one is sifted before it is read
         self._arrange()
 
     def read(self, data: pa.BinaryArray) -> _Quickly:
@@ -244,8 +245,7 @@ class _Quick:
     def _arrange(self) -> None:
         reading, rules = self._reading, self._rules
         self._whole = patterns.whole(reading.schema, is_open=self._is_open)
-        is_loose = self._is_open or patterns.is_wide(reading.schema)
-        self._misfits = patterns.misfits(reading.schema) if is_loose else []
+        self._misfits = patterns.misfits(reading.schema)
         spellings = {key: reading.spelling(key) for key in _keys(self._root)}
         self._suspicion = patterns.suspicion(spellings, ignores_case=rules.ignores_case, dots=rules.dots_to_underscores)
         self._escaped_key = patterns.escaped_key(spellings)
@@ -296,38 +296,60 @@ class _Quick:
 
     def _strictly(self, left: _Candidates, data: pa.BinaryArray) -> tuple[list[pa.Array], _Candidates]:
         """The strict columns of the records that are left in the end."""
-        begun_with = left
-        is_sifted = has_learned = False
+        begun_with, sifts, has_learned = left, self._sifts(left), False
+        sifts_before, self._was_odd = self._was_odd, False
         for _ in range(CONVERSION_READS_MAX):
+            row, is_unknown_member = None, False
             if not len(left.rows):
                 break
-            try:
-                return self._table(left), left
-            except _Refused as refused:  # not kept: with it, its frames and their columns would be
-                row, is_unknown_member = refused.row, refused.is_unknown_member
-            sifted = left if is_sifted else self._sifted(left, row if row is not None and row < len(left.rows) else 0)
+            if not sifts_before:
+                try:
+                    return self._table(left), left
+                except _Refused as refused:  # not kept: with it, its frames and their columns would be
+                    row, is_unknown_member = refused.row, refused.is_unknown_member
+            sifted, tries = left, 1 if sifts_before else len(sifts)
+            while tries and sifts and len(sifted.rows) == len(left.rows):
+                sifted, tries = sifts.pop(0)(left, row if row is not None and row < len(left.rows) else 0), tries - 1
             odd_count = len(left.rows) - len(sifted.rows)
+            self._was_odd = self._was_odd or odd_count > 0
             if not has_learned and (is_unknown_member or odd_count * _MANY > len(left.rows)):
                 has_learned = True
                 if self._learn(data):
-                    left, is_sifted = self._unsuspicious(begun_with), False
+                    left, sifts_before = self._unsuspicious(begun_with), False
+                    sifts = self._sifts(left)
                     continue
-            is_sifted = True
-            if odd_count:
-                left = sifted
+            if odd_count or sifts_before:
+                left, sifts_before = sifted, False
             elif row is not None and row < len(left.rows):
                 left = left.filter(kept(len(left.rows), [row]))
             else:
                 break
         return self._in_pieces(left)
 
-    def _sifted(self, left: _Candidates, first: int) -> _Candidates:
-        """Without those that the strict reader is likely to refuse; it refused none before `first`."""
+    def _sifts(self, left: _Candidates) -> list[Callable[[_Candidates, int], _Candidates]]:
+        """Ways to find records that the strict reader is likely to refuse, to be tried in this order. They are called
+        with the place before which it refused none."""
+        size_bytes = pc.sum(pc.binary_length(left.text)).as_py() or 0
+        if size_bytes > _LARGE_BYTES * len(left.rows):
+            return [self._without_misfits, self._without_others]
+        return [self._without_others]
+
+    def _without_misfits(self, left: _Candidates, first: int) -> _Candidates:
+        """What is no JSON, and values that do not begin as their columns' do."""
+        records = left.text[first:].cast(pa.binary())
+        good = pa.array([_is_json(record) for record in records.to_pylist()], pa.bool_())
+        for pattern in self._misfits:
+            good = pc.and_not(good, pc.match_substring_regex(records, pattern))
+        return left.filter(pa.concat_arrays([pa.repeat(True, first), good]))
+
+    def _without_others(self, left: _Candidates, first: int) -> _Candidates:
+        """All that is not written as is expected."""
         # In bytes: UTF-8 would make the expressions' states many more.
         records = left.text[first:].cast(pa.binary())
         good = pc.match_substring_regex(records, self._whole)
-        for pattern in self._misfits:
-            good = pc.and_not(good, pc.match_substring_regex(records, pattern))
+        if self._is_open or patterns.is_wide(self._reading.schema):
+            for pattern in self._misfits:
+                good = pc.and_not(good, pc.match_substring_regex(records, pattern))
         return left.filter(pa.concat_arrays([pa.repeat(True, first), good]))
 
     def _in_pieces(self, left: _Candidates) -> tuple[list[pa.Array], _Candidates]:
@@ -446,6 +468,14 @@ def _is_utf8(record: bytes) -> bool:
     try:
         record.decode()
     except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_json(record: bytes) -> bool:
+    try:
+        _decode_nothing(record)
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
