@@ -61,6 +61,7 @@ bench: setup
 	@$(BIN)/python tests/bench/run.py
 	@$(BIN)/python tests/bench/mappings.py
 	@$(BIN)/python tests/bench/environments.py
+	@$(BIN)/python tests/bench/delivery.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -146,8 +146,10 @@ class DeliveryWorker:
         else:
             self._chunk_bytes, self._chunks_max = DELIVERY_CHUNK_BYTES, DELIVERY_CHUNKS_MAX
             self._chunk_wait_ms = min(DELIVERY_CHUNK_WAIT_MS, plan.buffering.interval_ms)
-        # Columns may take more than the text they are made of: a buffer should be ripe before it has to be spooled.
-        self._held_bytes_max = max(plan.buffering.size_bytes * 3 // 2, DELIVERY_HELD_BYTES_MIN)
+        # Columns may take more than the text they are made of: a buffer should be ripe before it has to be spooled. Of
+        # many buffers few are ripe at a time.
+        held_bytes = plan.buffering.size_bytes if plan.is_partitioned else plan.buffering.size_bytes * 3 // 2
+        self._held_bytes_max = max(held_bytes, DELIVERY_HELD_BYTES_MIN)
         self._incarnation = ""  # of the source; empty: none was read yet
         self._read_to: dict[int, int] = {}  # next offset by shard
         self._applied_to: dict[int, int] = {}  # what is before is in buffers, or was
