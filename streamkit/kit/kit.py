@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
+from streamkit import plugins
 from streamkit.kit.backend import Backend, Placement, StreamInfo
 from streamkit.kit.consumer import BATCH_RECORDS_MAX, Consumer, Start
 from streamkit.model.errors import ResourceInUse, ResourceNotFound, ThroughputExceeded, UsageError
@@ -211,6 +212,30 @@ class Kit:
     async def flush_deliveries(self, name: str | None = None) -> None:
         """Returns when everything that was put before is delivered, by one delivery stream or by all of the server."""
         await self._backend.deliveries().flush(name)
+
+    # -- SQL ---------------------------------------------------------------------------------------------------------
+
+    async def sql(self, text: str, *, start: str | int | None = None, follow: bool = True) -> Any:
+        """A query in Flink's SQL over the streams: iterate over what this returns to get rows as Arrow tables.
+
+            async for rows in await kit.sql("SELECT page, COUNT(*) FROM clicks GROUP BY page", follow=False):
+                print(rows.table)
+
+        A stream is a table of its name; its columns are discovered from its records. `start` is TRIM_HORIZON, LATEST
+        or epoch milliseconds. Without `follow` the query ends at the streams' present end, and `to_arrow`,
+        `to_pandas` and `to_polars` of what this returns give all rows at once. Results are not remembered: another
+        call begins anew. Raises SqlError with the line and column of what is wrong.
+        """
+        return await self.queries().query(text, start=start, follow=follow)
+
+    @property
+    def backend(self) -> Backend:
+        """What the kit is over; for extensions."""
+        return self._backend
+
+    def queries(self) -> Any:
+        """A SQL session over the streams, which remembers the tables and views that its scripts make."""
+        return plugins.load("streamkit.sql", "queries")(self._backend)
 
     async def _active(self, name: str) -> StreamInfo:
         while True:  # a server's change can only be asked for

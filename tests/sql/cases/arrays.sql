@@ -1,0 +1,26 @@
+-- title: Elements, length and functions of arrays
+-- data: orders rows=500 seed=3
+SELECT id, tags,
+  tags[1] AS first_tag,
+  tags[3] AS third_tag,
+  CARDINALITY(tags) AS n,
+  ARRAY_CONTAINS(tags, 'red') AS has_red,
+  ARRAY_DISTINCT(tags) AS kinds,
+  ARRAY_POSITION(tags, 'blue') AS place,
+  ARRAY_REMOVE(tags, 'red') AS without_red,
+  ARRAY_REVERSE(tags) AS backwards,
+  ARRAY_CONCAT(tags, ARRAY['end']) AS longer,
+  ARRAY_JOIN(tags, '+') AS joined,
+  ARRAY_JOIN(tags, '+', '?') AS joined_with_null,
+  ARRAY_SLICE(tags, 1, 2) AS first_two,
+  ARRAY_UNION(tags, ARRAY['red', 'new']) AS united,
+  ARRAY_SORT(tags) AS sorted,
+  ARRAY_MAX(tags) AS greatest,
+  ARRAY_MIN(tags) AS least,
+  ARRAY_APPEND(tags, 'x') AS appended,
+  ARRAY_PREPEND(tags, 'x') AS prepended,
+  ARRAY_EXCEPT(tags, ARRAY['red']) AS except_red,
+  ARRAY_INTERSECT(tags, ARRAY['red', 'blue']) AS only_two,
+  ARRAY[id, 2 * id] AS made,
+  ARRAY[ARRAY[1, 2], ARRAY[3]] AS nested
+FROM orders;

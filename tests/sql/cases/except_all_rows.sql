@@ -1,0 +1,3 @@
+-- title: EXCEPT ALL
+-- data: orders rows=500 seed=3
+SELECT customer FROM orders WHERE currency = 'EUR' EXCEPT ALL SELECT customer FROM orders WHERE currency = 'USD';

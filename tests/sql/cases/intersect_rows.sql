@@ -1,0 +1,3 @@
+-- title: INTERSECT
+-- data: orders rows=500 seed=3
+SELECT customer FROM orders WHERE currency = 'EUR' INTERSECT SELECT customer FROM orders WHERE currency = 'USD';

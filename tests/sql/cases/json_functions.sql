@@ -1,0 +1,27 @@
+-- title: JSON_VALUE, JSON_QUERY, JSON_EXISTS and IS JSON
+-- data: scalars rows=300 seed=1
+SELECT id, doc,
+  JSON_VALUE(doc, '$.a') AS value_a,
+  JSON_VALUE(doc, '$.b') AS value_b,
+  JSON_VALUE(doc, '$.d.f' RETURNING DOUBLE) AS value_double,
+  JSON_VALUE(doc, '$.c[1]') AS value_element,
+  JSON_VALUE(doc, '$.g' RETURNING BOOLEAN) AS value_boolean,
+  JSON_VALUE(doc, '$.nothing' DEFAULT 'none' ON EMPTY) AS value_default,
+  JSON_VALUE(doc, '$.c') AS value_of_array,
+  JSON_VALUE(doc, 'lax $.a') AS value_lax,
+  JSON_VALUE(doc, '$[''key with space'']') AS value_quoted,
+  JSON_QUERY(doc, '$.c') AS query_c,
+  JSON_QUERY(doc, '$.d') AS query_d,
+  JSON_QUERY(doc, '$.a') AS query_scalar,
+  JSON_QUERY(doc, '$.a' WITH WRAPPER) AS query_wrapped,
+  JSON_QUERY(doc, '$.c' WITH CONDITIONAL WRAPPER) AS query_conditional,
+  JSON_QUERY(doc, '$.nothing' EMPTY ARRAY ON EMPTY) AS query_empty,
+  JSON_EXISTS(doc, '$.a') AS exists_a,
+  JSON_EXISTS(doc, '$.d.e') AS exists_null,
+  JSON_EXISTS(doc, 'strict $.nothing' FALSE ON ERROR) AS exists_strict,
+  doc IS JSON AS is_json,
+  doc IS JSON OBJECT AS is_object,
+  doc IS JSON ARRAY AS is_array,
+  doc IS JSON SCALAR AS is_scalar,
+  doc IS NOT JSON AS is_not_json
+FROM scalars;

@@ -1,0 +1,27 @@
+-- title: Logic of three values
+-- data: scalars rows=300 seed=1
+SELECT id,
+  yes AND `no` AS and_,
+  yes OR `no` AS or_,
+  NOT yes AS not_,
+  yes IS TRUE AS is_true,
+  yes IS NOT TRUE AS is_not_true,
+  yes IS FALSE AS is_false,
+  yes IS UNKNOWN AS is_unknown,
+  yes IS NOT UNKNOWN AS is_not_unknown,
+  yes = `no` AS equal_,
+  yes <> `no` AS unequal,
+  a IS NULL AS is_null,
+  a IS NOT NULL AS is_not_null,
+  p = NULL AS equals_null,
+  p IS DISTINCT FROM j AS distinct_,
+  p IS NOT DISTINCT FROM j AS not_distinct,
+  p IN (1, 2, NULL) AS in_null,
+  p NOT IN (1, 2, NULL) AS not_in_null,
+  j IN (1, 2, 3) AS in_,
+  j NOT IN (1, 2, 3) AS not_in,
+  p BETWEEN j AND 100 AS between_,
+  p NOT BETWEEN 0 AND 10 AS not_between,
+  p BETWEEN SYMMETRIC 100 AND -100 AS symmetric_,
+  (yes AND p > 0) OR (`no` AND p <= 0) AS nested
+FROM scalars;

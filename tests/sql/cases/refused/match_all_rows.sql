@@ -1,0 +1,8 @@
+-- title: ALL ROWS PER MATCH, which Flink does not take
+-- data: readings rows=100 seed=5
+SELECT * FROM readings MATCH_RECOGNIZE (
+  PARTITION BY sensor ORDER BY readingTime
+  MEASURES A.seq AS begins
+  ALL ROWS PER MATCH
+  PATTERN (A B) DEFINE A AS A.status = 'ok'
+);

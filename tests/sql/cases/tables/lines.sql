@@ -1,0 +1,3 @@
+CREATE TABLE `lines` (
+  line STRING
+) WITH ('connector' = 'filesystem', 'path' = '${DATA}/lines.txt', 'format' = 'raw');

@@ -1,0 +1,9 @@
+-- title: Each order in the rate that was valid at its time
+-- data: orders rows=2000 seed=3 disorder_ms=1500
+-- data: rates rows=200 seed=4
+CREATE TABLE versions (
+  currency STRING, rate DECIMAL(12, 4), rateTime TIMESTAMP(3),
+  WATERMARK FOR rateTime AS rateTime, PRIMARY KEY (currency) NOT ENFORCED
+) WITH ('connector' = 'filesystem', 'path' = '${DATA}/rates.json', 'format' = 'json');
+SELECT o.id, o.currency, o.amount, r.rate, o.amount * r.rate AS converted, r.rateTime
+FROM orders AS o JOIN versions FOR SYSTEM_TIME AS OF o.orderTime AS r ON o.currency = r.currency;

@@ -1,0 +1,27 @@
+-- title: LIKE, SIMILAR TO and regular expressions
+-- data: scalars rows=400 seed=1
+SELECT id,
+  a LIKE 'a%' AS like_prefix,
+  a LIKE '%o%' AS like_inner,
+  a LIKE '_b_' AS like_one,
+  a NOT LIKE '%a%' AS not_like,
+  a LIKE `pattern` AS like_column,
+  a LIKE '100!%' ESCAPE '!' AS like_escape,
+  a LIKE '%!_%' ESCAPE '!' AS like_underscore,
+  a SIMILAR TO '(abc|ABC)' AS similar_,
+  a SIMILAR TO '[a-c]+' AS similar_class,
+  a NOT SIMILAR TO '%a%' AS not_similar,
+  REGEXP(a, '^[a-z]+$') AS regexp_,
+  REGEXP(a, '') AS regexp_nothing,
+  REGEXP_EXTRACT(a, '([a-z]+) ([a-z]+)', 2) AS extract_two,
+  REGEXP_EXTRACT(a, '[0-9]+') AS extract_whole,
+  REGEXP_EXTRACT(a, '([a-z]+)', 0) AS extract_zero,
+  REGEXP_EXTRACT(a, '(&|^)channel_id=([^&]*)', 2) AS extract_channel,
+  REGEXP_REPLACE(a, '[aeiou]', '*') AS replace_vowels,
+  REGEXP_REPLACE(a, '(l+)', '<$1>') AS replace_group,
+  REGEXP_REPLACE(a, '', '-') AS replace_nothing,
+  REGEXP_COUNT(a, '[a-z]') AS count_letters,
+  REGEXP_INSTR(a, '[0-9]') AS instr_digit,
+  REGEXP_SUBSTR(a, '[a-z]+') AS substr_,
+  REGEXP_EXTRACT_ALL(a, '([a-z])[a-z]', 1) AS extract_all
+FROM scalars;
