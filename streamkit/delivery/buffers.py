@@ -34,12 +34,14 @@ class BufferKey(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Some rows for one buffer, in order. `data_bytes` are the records' own, before conversion."""
+    """Some rows for one buffer, in order. `data_bytes` are the records' own, before conversion; `batch_bytes` what the
+    batch takes, where that was asked before: asking costs as much as all else that is done for a small piece."""
 
     key: BufferKey
     batch: pa.RecordBatch
     data_bytes: int
     arrived_at_ms: int  # of the oldest
+    batch_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Buffer:
     ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
     pieces: list[SpoolPiece] = field(default_factory=list)
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # bytes of each of `batches`
     frozen_count: int = 0  # of `batches`: the first ones, which are being written to a spool file
 
     def add(self, piece: Piece, ranges: Iterable[Range]) -> int:
@@ -62,9 +65,11 @@ class Buffer:
         self.arrived_at_ms = min(self.arrived_at_ms, piece.arrived_at_ms)
         self.records_count += piece.batch.num_rows
         self.data_bytes += piece.data_bytes
-        held_bytes = max(piece.data_bytes, int(piece.batch.nbytes))  # columns of little data may be many
+        batch_bytes = int(piece.batch.nbytes) if piece.batch_bytes is None else piece.batch_bytes
+        held_bytes = max(piece.data_bytes, batch_bytes)  # columns of little data may be many
         self.held_bytes += held_bytes
         self.batches.append(piece.batch)
+        self.sizes.append(batch_bytes)
         self._join_small()
         for shard, first, last in ranges:
             known = self.ranges.get(shard)
@@ -75,9 +80,22 @@ class Buffer:
         """A record a second for hours would be as many batches, each of some KiB however small its record."""
         if (len(self.batches) - self.frozen_count) % DELIVERY_BATCHES_MAX:
             return
-        last = self.batches[-DELIVERY_BATCHES_MAX:]
-        if sum(each.nbytes for each in last) <= DELIVERY_BATCHES_BYTES_MAX:
-            self.batches[-DELIVERY_BATCHES_MAX:] = [pa.concat_batches(last)]
+        size = sum(self.sizes[-DELIVERY_BATCHES_MAX:])
+        if size <= DELIVERY_BATCHES_BYTES_MAX:
+            self.batches[-DELIVERY_BATCHES_MAX:] = [pa.concat_batches(self.batches[-DELIVERY_BATCHES_MAX:])]
+            self.sizes[-DELIVERY_BATCHES_MAX:] = [size]
+
+    def joined(self) -> Iterator[pa.RecordBatch]:
+        """The batches, in order, small ones joined: to encode a batch costs the same for each column, however few its
+        rows are."""
+        start = size = 0
+        for place, each in enumerate(self.sizes):
+            if size + each > DELIVERY_BATCHES_BYTES_MAX and place > start:
+                yield _one(self.batches[start:place])
+                start, size = place, 0
+            size += each
+        if start < len(self.batches):
+            yield _one(self.batches[start:])
 
     def due_at_ms(self, buffering: Buffering, grain_ms: int) -> int:
         due_ms = self.opened_at_ms + buffering.interval_ms
@@ -173,7 +191,7 @@ class Buffers:
 
     def spooled(self, buffer: Buffer, held_bytes: int, piece: SpoolPiece) -> None:
         """What `frozen` gave is on disk now, as `piece`; it was `held_bytes`."""
-        del buffer.batches[: buffer.frozen_count]
+        del buffer.batches[: buffer.frozen_count], buffer.sizes[: buffer.frozen_count]
         buffer.frozen_count = 0
         buffer.held_bytes -= held_bytes
         buffer.pieces.append(piece)
@@ -183,3 +201,7 @@ class Buffers:
         """When the next buffer is ripe by its age; None where there is none."""
         dues = (each.due_at_ms(self._buffering[each.key.role], self._grain_ms) for each in self._buffers.values())
         return min(dues, default=None)
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import ceil
 from typing import Final, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -35,7 +36,13 @@ from streamkit.delivery.rows import Failed, Rows
 from streamkit.log import DELIVERY_STREAM, RECORDS
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import StreamkitError
-from streamkit.model.limits import ACTIVE_PARTITIONS_MAX, INFERRED_RECORDS_MAX, SCHEMA_CHECK_MS
+from streamkit.model.limits import (
+    ACTIVE_PARTITIONS_MAX,
+    DELIVERY_CHUNK_CELLS_MAX,
+    DELIVERY_CHUNK_RECORDS_MAX,
+    INFERRED_RECORDS_MAX,
+    SCHEMA_CHECK_MS,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +57,9 @@ KEY_TOO_LONG: Final = (
 )
 """Error type, code and message; what AWS does with them is not known."""
 
+_LEAVES_SUPPOSED: Final = 1_024  # until the first chunk tells
+_LEAVES_MIN: Final = 16  # of fewer nothing would be gained
+_NEVER_MS: Final = 2**63 - 1  # in the place of the arrivals that do not count
 _TRIED_APART_MAX: Final = 8  # records that fail one by one, before those of a whole chunk are taken for innocent
 
 
@@ -115,7 +125,15 @@ class Line:
         self._converters: list[tuple[str, Converter]] = []  # idle ones, with their shape's tag
         self._shape: _Shape | None = None
         self._shaped_at_ms = 0
+        self._leaves_count = _LEAVES_SUPPOSED  # of the schema
         self._admitted: Counter[PartitionKey] = Counter()  # in chunks that are not in buffers yet
+
+    @property
+    def records_max(self) -> int:
+        """Of a chunk. What columns take is bounded, however little is in the records: `{}` is a value for each."""
+        if self._plan.conversion is None:
+            return DELIVERY_CHUNK_RECORDS_MAX
+        return max(DELIVERY_CHUNK_CELLS_MAX // self._leaves_count, 1)
 
     async def process(self, batches: Sequence[RecordBatch]) -> Output:
         """Raises what processors and destinations raise; then nothing of the chunk counts, and it may come again."""
@@ -212,6 +230,7 @@ class Line:
         converter = self._converter(shape)
         pieces, failed_rows = await self._offload(lambda: self._converted(converter, shape, rows, parts))
         self._converters.append((shape.tag, converter))  # one that failed is not used again
+        self._leaves_count = max(sum(map(_leaves_count, converter.schema.types)), _LEAVES_MIN)
         output.pieces += pieces
         output.converted += sum(piece.batch.num_rows for piece in pieces)
         if failed_rows is not None:
@@ -327,19 +346,25 @@ class Line:
             errors = [(each.code, each.message) for each in bad]
             failed = Failed(refused, CONVERSION_FAILED, errors, members=shape.members)
             good = _without(len(data), places)
-            arrived_ms = pc.if_else(good, arrived_ms, pa.scalar(None, pa.int64()))
+            arrived_ms = pc.if_else(good, arrived_ms, pa.scalar(_NEVER_MS, pa.int64()))
             for place, size in zip(places, pc.binary_length(refused.data).to_pylist(), strict=True):
                 sizes[bisect_right(bounds, place) - 1] -= size
             changes |= dict.fromkeys(places, -1)
         pieces = []
+        oldest_ms, row_bytes = _oldest(arrived_ms, bounds), batch.nbytes / max(batch.num_rows, 1)
         partition_keys = [()] if parts is None else [tuple(part.values.items()) for part in parts]
-        windows = zip(partition_keys, pairwise(bounds), pairwise(_shifted(bounds, changes)), sizes, strict=True)
-        for values, (start, stop), (first, last), size in windows:
+        for values, (first, last), size, at_ms in zip(
+            partition_keys, pairwise(_shifted(bounds, changes)), sizes, oldest_ms, strict=True
+        ):
             if last > first:
                 key = BufferKey("main", "", values, shape.tag)
-                oldest_ms = pc.min(arrived_ms.slice(start, stop - start)).as_py()
-                pieces.append(Piece(key, batch.slice(first, last - first), size, oldest_ms))
+                taken_bytes = ceil(row_bytes * (last - first))
+                pieces.append(Piece(key, batch.slice(first, last - first), size, at_ms, taken_bytes))
         return pieces, failed
+
+
+def _leaves_count(kind: pa.DataType) -> int:
+    return sum(_leaves_count(kind.field(each).type) for each in range(kind.num_fields)) or 1
 
 
 def _text_batch(rows: Rows) -> pa.RecordBatch:
@@ -374,6 +399,14 @@ def _sizes(data: pa.BinaryArray, bounds: Sequence[int]) -> list[int]:
         return [0] * (len(bounds) - 1)
     offsets = memoryview(data.buffers()[1]).cast("i")
     return [offsets[data.offset + stop] - offsets[data.offset + start] for start, stop in pairwise(bounds)]
+
+
+def _oldest(arrived_ms: pa.Int64Array, bounds: Sequence[int]) -> list[int]:
+    """Of each part; parts without rows have none that counts."""
+    if len(bounds) == 2:
+        return [pc.min(arrived_ms).as_py()]
+    times = memoryview(arrived_ms.buffers()[1]).cast("q")[arrived_ms.offset :] if len(arrived_ms) else ()
+    return [min(times[start:stop], default=_NEVER_MS) for start, stop in pairwise(bounds)]
 
 
 def _without(count: int, places: Sequence[int]) -> pa.BooleanArray:

@@ -91,13 +91,17 @@ class Stage:
                 yield from reader
 
     def destroy(self) -> None:
-        """Removes all of it, also what a thread that was cut off is still writing."""
+        """Removes all of it, also what a thread that was cut off is still writing: its paths lead nowhere once the
+        directory has another name. A crash leaves that one, which no delivery stream has: the next start removes it."""
+        gone = self._directory.with_name(f"{self._directory.name}.gone")
+        with contextlib.suppress(FileNotFoundError):
+            self._directory.rename(gone)
         for _ in range(_DESTROY_TRIES):
             with contextlib.suppress(FileNotFoundError):
                 try:
-                    shutil.rmtree(self._directory)
+                    shutil.rmtree(gone)
                 except OSError as error:
-                    if error.errno != errno.ENOTEMPTY:
+                    if error.errno != errno.ENOTEMPTY:  # a file that was being opened under the name before
                         raise
                     continue
             return

@@ -39,7 +39,6 @@ from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import DamagedLog, StreamkitError
 from streamkit.model.limits import (
     DELIVERY_CHUNK_BYTES,
-    DELIVERY_CHUNK_RECORDS_MAX,
     DELIVERY_CHUNK_WAIT_MS,
     DELIVERY_CHUNKS_MAX,
     DELIVERY_HELD_BYTES_MIN,
@@ -161,6 +160,7 @@ class DeliveryWorker:
         self._pending_since_ms = 0
         self._under_way: deque[tuple[_Chunk, asyncio.Task[Output | None]]] = deque()
         self._sealing: asyncio.Task[None] | None = None
+        self._sealing_bytes = 0  # in memory, of buffers that have left
         self._saved: tuple[str, dict[int, int]] = "", {}
         self._flushes: list[_Flush] = []
         self._closing = asyncio.Event()
@@ -427,7 +427,7 @@ class DeliveryWorker:
         moved = False
         for index in sorted(self._fresh):
             wanted = self._chunk_target - self._pending_bytes
-            records_max = DELIVERY_CHUNK_RECORDS_MAX - self._pending_records
+            records_max = self._job.line.records_max - self._pending_records
             if wanted <= 0 or records_max <= 0 or not self._has_room:
                 break
             if not self._is_open or self._job.source.incarnation != self._incarnation:
@@ -473,7 +473,7 @@ class DeliveryWorker:
 
     @property
     def _has_room(self) -> bool:
-        held = self._buffers.held_bytes + sum(chunk.data_bytes for chunk, _ in self._under_way)
+        held = self._buffers.held_bytes + self._sealing_bytes + sum(chunk.data_bytes for chunk, _ in self._under_way)
         if held >= self._held_bytes_max + self._chunk_bytes:  # the room a seal may take as well
             return False
         return len(self._under_way) < self._chunks_max and self._job.deliverer.has_room
@@ -490,7 +490,7 @@ class DeliveryWorker:
         self._pending_since_ms = min(self._pending_since_ms, now_ms)  # the clock may have been set back
         due_ms = self._pending_due_ms()
         assert due_ms is not None
-        is_whole = self._pending_bytes >= self._chunk_target or self._pending_records >= DELIVERY_CHUNK_RECORDS_MAX
+        is_whole = self._pending_bytes >= self._chunk_target or self._pending_records >= self._job.line.records_max
         is_hurried = bool(self._flushes) or self._is_closing or not self._is_open
         if not is_whole and now_ms < due_ms and not is_hurried:
             return False
@@ -564,6 +564,7 @@ class DeliveryWorker:
             return False
         buffers = self._buffers
         buffers.take(ripe)
+        self._sealing_bytes = sum(each.held_bytes for each in ripe)
         others = [(each, buffers.frozen(each), each.held_bytes, each.state(each.pieces)) for each in buffers]
         freeze = _Freeze(dict(self._applied_to), self._read_ended(), ripe, others, now_ms)
         freeze.flushes = reached
@@ -576,7 +577,7 @@ class DeliveryWorker:
         return True
 
     def _sealing_done(self, task: asyncio.Task[None]) -> None:
-        self._sealing = None
+        self._sealing, self._sealing_bytes = None, 0
         if not task.cancelled() and task.exception() is not None:
             _log.error("a seal failed", extra={DELIVERY_STREAM: self._job.plan.name}, exc_info=task.exception())
         self.wake()
@@ -659,7 +660,7 @@ class DeliveryWorker:
         def pieces() -> Iterator[pa.RecordBatch]:
             for piece in buffer.pieces:
                 yield from stage.read_spool(piece)
-            yield from buffer.batches
+            yield from buffer.joined()
 
         size_bytes, extension = await self._job.offload(lambda: outlet.encoder.write(pieces(), path))
         return self._sealed_state(outlet, key.role, number, buffer, size_bytes, extension, at_ms)

@@ -199,6 +199,7 @@ DELIVERY_TIMEOUT_MS: Final = 60_000  # ours: a destination that does not answer 
 # -- deliveries ------------------------------------------------------------------------------------------------------
 DELIVERY_CHUNK_BYTES: Final = 4 * MIB  # ours: what is processed at a time
 DELIVERY_CHUNK_RECORDS_MAX: Final = 65_536  # ours
+DELIVERY_CHUNK_CELLS_MAX: Final = 1024 * 1024  # ours: records times columns, where they are converted
 DELIVERY_CHUNK_WAIT_MS: Final = 1_000  # ours: records that came are processed after so long, however few
 DELIVERY_CHUNKS_MAX: Final = 2  # ours: under way at a time, of a delivery stream
 DELIVERY_TRANSFORMS_MAX: Final = 4  # ours: the same, where a function is asked
@@ -266,7 +267,7 @@ HADOOP_SNAPPY_BLOCK_BYTES: Final = 218_422  # Hadoop's: its buffer of 256 KiB ha
 ZIP_ENTRY_BYTES_MAX: Final = 2**32 - 2**20  # of the format, with room for the directory
 PARQUET_GROUP_BYTES_MAX: Final = 64 * MIB  # ours: columns held in memory until they are a row group
 PARQUET_GROUP_ROWS_MAX: Final = 1_048_576  # ours: what readers share out among their threads
-PARQUET_SAMPLE_VALUES: Final = 8_192  # ours: from which it is told whether the values of a column repeat
+PARQUET_SAMPLE_VALUES: Final = 4_096  # ours: from which it is told whether the values of a column repeat
 
 # -- the data catalog ------------------------------------------------------------------------------------------------
 CATALOG_DATABASES_MAX: Final = 10_000  # AWS: of an account in a region

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -126,6 +127,32 @@ def test_a_record_a_second_for_a_day_is_few_batches() -> None:
     assert len(buffer.batches) < 200
     assert values(buffer) == [b"%06d" % second for second in range(86_400)]
     assert buffer.ranges_list() == [Range(0, 0, 86_399)]
+
+
+@given(st.lists(st.lists(st.binary(max_size=20), min_size=1, max_size=4), max_size=30), st.integers(1, 200))
+def test_small_batches_are_joined_for_their_encoder(rows: list[list[bytes]], bytes_max: int) -> None:
+    """Nothing is lost or moved, and no two that follow each other could have been one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DELIVERY_BATCHES_BYTES_MAX", bytes_max)
+        buffer = Buffer(MAIN, 0, 0)
+        for each in rows:
+            buffer.add(piece(*each), [])
+        joined = list(buffer.joined())
+        assert [row for each in joined for row in each.column("data").to_pylist()] == [
+            row for each in rows for row in each
+        ]
+        sizes = [each.nbytes for each in joined]
+        assert all(one + next_one > bytes_max for one, next_one in pairwise(sizes))
+        assert max(sizes, default=0) <= max([bytes_max, *(piece(*each).batch.nbytes for each in rows)])
+
+
+def test_what_a_batch_takes_is_not_asked_again() -> None:
+    """A window of a chunk counts as what it is told to take, or as its records where those are more."""
+    buffers = of_one(10**9, 60)
+    buffers.add(piece(b"abc")._replace(batch_bytes=1_000), [], 0)
+    assert buffers.held_bytes == 1_000
+    buffers.add(piece(b"abc")._replace(batch_bytes=1), [], 0)
+    assert buffers.held_bytes == 1_003
 
 
 class BuffersOnTheirWay(RuleBasedStateMachine):

@@ -39,6 +39,7 @@ from streamkit.delivery.text import TextEncoder
 from streamkit.delivery.worker import Outlet
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import StorageUnavailable
+from streamkit.model.limits import DELIVERY_CHUNK_RECORDS_MAX
 from streamkit.testing.clock import ManualClock
 
 T = TypeVar("T")
@@ -204,6 +205,21 @@ def test_parts_begin_where_counting_row_by_row_says(parts: list[list[int]]) -> N
     for part in parts:
         naive.append(naive[-1] + sum(1 + change for change in part))
     assert _shifted(bounds, {row: change for row, change in enumerate(flat) if change}) == naive
+
+
+def test_records_of_many_columns_come_in_small_chunks() -> None:
+    """Each `{}` of a wide table is a value for every leaf of it; only the first chunk has to guess how many."""
+    tables = Tables()
+    tables.now = tuple((f"c{each}", "struct<a:int,b:array<string>>") for each in range(600))
+    line = line_of(replace(TABLE, is_partitioned=False), tables=tables)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "DELIVERY_CHUNK_CELLS_MAX", 12_000)
+        assert line.records_max == 11
+        run(line.process([batch_of([b"{}"])]))
+        assert line.records_max == 10
+        patch.setattr(lines, "DELIVERY_CHUNK_CELLS_MAX", 1)
+        assert line.records_max == 1
+    assert line_of(PLAIN).records_max == DELIVERY_CHUNK_RECORDS_MAX
 
 
 RECORDS: Final = st.lists(
