@@ -7,7 +7,7 @@ like, never partition keys. CloudWatch's name, where there is one, stands in the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 SERIES_MAX: Final = 10_000  # per metric; beyond it new label values are counted together under "other"
@@ -52,6 +52,15 @@ class _Metric:
     def lines(self) -> Iterator[str]:
         raise NotImplementedError
 
+    def forget(self, label: str, value: str) -> None:
+        """Drops the series that have this value of this label; a metric without the label keeps all of its own."""
+        if label in self.labels:
+            place = self.labels.index(label)
+            self._drop(lambda labels: labels[place] == value)
+
+    def _drop(self, is_gone: Callable[[tuple[str, ...]], bool]) -> None:
+        raise NotImplementedError
+
 
 M = TypeVar("M", bound=_Metric)
 
@@ -77,6 +86,10 @@ class Counter(_Metric):
 
     def value(self, *labels: str) -> float:
         return self._values.get(labels, 0)
+
+    def _drop(self, is_gone: Callable[[tuple[str, ...]], bool]) -> None:
+        for labels in [each for each in self._values if is_gone(each)]:
+            del self._values[labels]
 
     def lines(self) -> Iterator[str]:
         for labels, value in sorted(self._values.items()):
@@ -110,6 +123,10 @@ class Histogram(_Metric):
         buckets[bisect_left(_SECONDS, seconds)] += 1
         self._sums[labels] = self._sums.get(labels, 0.0) + seconds
 
+    def _drop(self, is_gone: Callable[[tuple[str, ...]], bool]) -> None:
+        for labels in [each for each in self._buckets if is_gone(each)]:
+            del self._buckets[labels], self._sums[labels]
+
     def lines(self) -> Iterator[str]:
         for labels, buckets in sorted(self._buckets.items()):
             running = 0
@@ -140,6 +157,12 @@ class Registry:
         known = self._metrics.setdefault(metric.name, metric)
         assert isinstance(known, type(metric)), f"{metric.name} was declared as a {known.kind}"
         return known
+
+    def forget(self, label: str, value: str) -> None:
+        """What it names is gone: its series leave every metric. Whoever counts it after that begins at 0 again, as
+        Prometheus' `rate` expects of counters that were reset."""
+        for metric in self._metrics.values():
+            metric.forget(label, value)
 
     def text(self) -> str:
         lines: list[str] = []

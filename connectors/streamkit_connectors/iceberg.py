@@ -686,8 +686,10 @@ def compact(location: str, settings: Settings, surroundings: Surroundings) -> li
         wanted = [table for table in wanted if f"{table.location()}/".startswith(f"{below.rstrip('/')}/")]
         if not wanted:
             raise UsageError(f"the catalog {catalog_at} has no table {settings.table or ''} in {location}")
-        with tempfile.TemporaryDirectory(prefix="streamkit-lake-") as directory:
-            return [event for table in wanted for event in _compact_table(table, settings, Path(directory))]
+        from streamkit_connectors.lake import scratch  # which finds this module
+
+        with scratch(Path(tempfile.gettempdir())) as directory:
+            return [event for table in wanted for event in _compact_table(table, settings, directory)]
     finally:
         catalog.close()
 

@@ -69,6 +69,7 @@ from streamkit_connectors.tables import (
 HIDDEN: Final = "_streamkit/"
 JOURNALS: Final = f"{HIDDEN}compact-"
 LEASE: Final = f"{HIDDEN}lease.json"
+_SCRATCH: Final = "streamkit-compact-"
 _NAMES: Final = uuid.UUID("6f1c1f2e-3c0b-5d0e-9b52-3f4c2f0f7a11")
 _FIREHOSE_NAME: Final = re.compile(
     r"(?P<stem>.+-\d+)-(?P<at>\d{4}(?:-\d\d){5})-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?P<extension>\.[^/]+)?"
@@ -469,6 +470,42 @@ def _locked_directory(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A directory for files that are being merged, gone at the end. Those of runs that were killed go first: each is
+    locked as long as its process lives."""
+    parent.mkdir(exist_ok=True)
+    for left in parent.glob(f"{_SCRATCH}*"):
+        if (held := _hold(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(held)
+    held = None
+    while held is None:  # another run may take it for one that was left, before it is locked
+        path = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
+        held = _hold(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def _hold(path: Path) -> int | None:
+    """A descriptor that locks the directory; None where another process does, or where it is gone or not ours."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists():
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
 def rehearsed(listing: Iterable[Entry], settings: Settings) -> Iterator[Event]:
     """What would be merged, by names and sizes alone; rows are not counted (-1)."""
     for files in candidates(listing, settings).values():
@@ -505,8 +542,10 @@ async def compact(location: str, settings: Settings, surroundings: Surroundings)
             for event in rehearsed(await place.list(), settings):
                 yield event
         else:
-            with tempfile.TemporaryDirectory(prefix="streamkit-lake-") as name:
-                compaction = Compaction(place, settings, surroundings.clock, Path(name))
+            # Beside the files, where they can become objects by a rename; of a bucket they are copies on this machine.
+            parent = Path(tempfile.gettempdir()) if local is None else local / HIDDEN
+            with scratch(parent) as directory:
+                compaction = Compaction(place, settings, surroundings.clock, directory)
                 async with compaction.locked():
                     async for event in compaction.run():
                         yield event

@@ -1,7 +1,8 @@
-"""Check a data directory, every byte, without a server: checksums, the order of records, indexes, checkpoints.
+"""Check a data directory, every byte, without a server: checksums, the order of records, indexes, checkpoints; and what
+deliveries have sealed, buffered and read.
 
-Prints a line for each stream and each damage, with file and position. Exit status 1 where anything is damaged. What a
-crash leaves and the next start puts right is told, and is no damage. Nothing is repaired.
+Prints a line for each stream, delivery stream and damage, with file and position. Exit status 1 where anything is
+damaged. What a crash leaves and the next start puts right is told, and is no damage. Nothing is repaired.
 
 example:
   streamkit verify ./data
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from streamkit.cli.common import count_of, print_json, say, size_text
+from streamkit.cli.verify_deliveries import DeliveriesReport, DeliveryReport, verify_deliveries
 from streamkit.config import Config
 from streamkit.shards.verify import Finding
 from streamkit.streams.verify import DirectoryReport, StreamReport, verify_directory
@@ -22,7 +24,9 @@ from streamkit.streams.verify import DirectoryReport, StreamReport, verify_direc
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR", help="the data directory; nobody may have it open")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line: kind stream, damage or note")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line: kind stream, delivery, damage, note"
+    )
 
 
 def run(options: argparse.Namespace, config: Config) -> int:
@@ -31,8 +35,15 @@ def run(options: argparse.Namespace, config: Config) -> int:
         _print_stream(stream, as_json=options.json)
         _print_findings(stream.findings, as_json=options.json)
     _print_findings(report.findings, as_json=options.json)
-    say(_verdict(options.directory, report))
-    return 0 if report.is_whole else 1
+    deliveries = DeliveriesReport()
+    if report.streams or report.is_whole:  # otherwise nobody can say what there should be
+        deliveries = verify_deliveries(options.directory, report.streams)
+    for delivery in deliveries.deliveries:
+        _print_delivery(delivery, as_json=options.json)
+        _print_findings(delivery.findings, as_json=options.json)
+    _print_findings(deliveries.findings, as_json=options.json)
+    say(_verdict(options.directory, report, deliveries))
+    return 0 if report.is_whole and deliveries.is_whole else 1
 
 
 def _print_stream(stream: StreamReport, *, as_json: bool) -> None:
@@ -64,6 +75,33 @@ def _print_stream(stream: StreamReport, *, as_json: bool) -> None:
     print(f"{state.name} ({state.account}, {state.region}): {', '.join(parts)}: {_word(is_whole=stream.is_whole)}")
 
 
+def _print_delivery(delivery: DeliveryReport, *, as_json: bool) -> None:
+    state = delivery.state
+    if as_json:
+        fields: dict[str, Any] = {
+            "kind": "delivery",
+            "name": state.name,
+            "account": state.account,
+            "region": state.region,
+            "id": state.id,
+            "is_channel": state.is_channel,
+            "sealed": delivery.sealed_count,
+            "buffers": delivery.buffers_count,
+            "bytes": delivery.staged_bytes,
+            "is_whole": delivery.is_whole,
+        }
+        print_json(fields)
+        return
+    parts = (
+        f"{count_of(delivery.sealed_count, 'object')} to deliver",
+        size_text(delivery.staged_bytes),
+        f"{count_of(delivery.buffers_count, 'buffer')} on disk",
+    )
+    kind = "channel" if state.is_channel else "delivery stream"
+    word = _word(is_whole=delivery.is_whole)
+    print(f"{kind} {state.name} ({state.account}, {state.region}): {', '.join(parts)}: {word}")
+
+
 def _print_findings(findings: list[Finding], *, as_json: bool) -> None:
     for finding in findings:
         kind = "damage" if finding.is_damage else "note"
@@ -74,9 +112,13 @@ def _print_findings(findings: list[Finding], *, as_json: bool) -> None:
             print(f"{kind}: {finding.path}{where}: {finding.why}")
 
 
-def _verdict(directory: Path, report: DirectoryReport) -> str:
+def _verdict(directory: Path, report: DirectoryReport, deliveries: DeliveriesReport) -> str:
     size = size_text(sum(stream.log.size_bytes for stream in report.streams))
-    return f"{directory}: {count_of(len(report.streams), 'stream')}, {size} read: {_word(is_whole=report.is_whole)}"
+    parts = [count_of(len(report.streams), "stream")]
+    if deliveries.deliveries:
+        parts.append(count_of(len(deliveries.deliveries), "delivery stream"))
+    word = _word(is_whole=report.is_whole and deliveries.is_whole)
+    return f"{directory}: {', '.join(parts)}, {size} read: {word}"
 
 
 def _word(*, is_whole: bool) -> str:

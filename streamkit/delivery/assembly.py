@@ -20,7 +20,7 @@ from streamkit.delivery.formats import Encoder
 from streamkit.delivery.ledger import Ledger
 from streamkit.delivery.line import Line, Schemas
 from streamkit.delivery.metering import Meter
-from streamkit.delivery.naming import Namer, random_text, too_long
+from streamkit.delivery.naming import Namer, check_file_names, random_text, too_long
 from streamkit.delivery.plan import (
     DeliveryPlan,
     DestinationSpec,
@@ -132,6 +132,8 @@ class Workshop:
         UsageError for what is not installed."""
         for outlet in _outlets(plan).values():
             self._open(outlet.target)
+        if self._are_files(plan.destination):
+            check_file_names(plan.naming)
         self._steps(state, plan)
 
     def _steps(self, state: DeliveryState, plan: DeliveryPlan) -> list[Step]:

@@ -23,6 +23,7 @@ class DeliveryMetrics:
     """Of all delivery streams of a server."""
 
     def __init__(self, metrics: Registry) -> None:
+        self._metrics = metrics
         counter, gauge = metrics.counter, metrics.gauge
         self.incoming_records = counter(
             "streamkit_delivery_incoming_records_total", "Records read (IncomingRecords).", _LABELS
@@ -67,6 +68,10 @@ class DeliveryMetrics:
         self.staged_bytes = gauge(
             "streamkit_delivery_staged_bytes", "Sealed on this disk, and not delivered yet.", _LABELS
         )
+
+    def forget(self, name: str) -> None:
+        """The last delivery stream of this name is gone, and its series with it, also those that the API counts."""
+        self._metrics.forget("delivery_stream", name)
 
 
 class Meter:

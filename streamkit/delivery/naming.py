@@ -176,6 +176,19 @@ def check_prefixes(naming: Naming, *, is_partitioned: bool, keys: Collection[str
     _check_partitions(prefix, is_partitioned, keys)
 
 
+def check_file_names(naming: Naming) -> None:
+    """Where objects are files: raises InvalidArgument for a prefix under which no file can be, whatever the time and
+    the partition. (S3 has no such names; a folder does.)"""
+    for name, prefix in (("Prefix", naming.prefix), ("ErrorOutputPrefix", naming.error_prefix)):
+        text = _EXPRESSION.sub("x", prefix)
+        folders = text.split("/")[:-1]
+        if "\0" in text or any(folder in ("", ".", "..") for folder in folders):
+            raise InvalidArgument(
+                f"{name} {prefix!r} cannot be a path inside a folder: a part is empty, '.' or '..', or a NUL. "
+                "Leave that part out; a prefix does not begin with '/'."
+            )
+
+
 def _check_partitions(prefix: _Parsed, is_partitioned: bool, keys: Collection[str]) -> None:
     named = [f"{namespace}:{value}" for namespace, value in prefix.expressions if namespace in (QUERY, LAMBDA)]
     if not is_partitioned:

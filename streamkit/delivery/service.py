@@ -230,6 +230,10 @@ class DeliveryService:
         private = self._streams.named(private_scope(state.scope)).get(state.name) if state.source is None else None
         if private is not None:
             await self._streams.delete(private)
+        # Series are told apart by name alone: another account, region or channel may have one of the same name.
+        everything = [*self.registry.all(), *self.registry.channels()]
+        if all(other.name != state.name for other in everything):
+            self._metrics.forget(state.name)
         await self._offload(self._workshop.stage(state).destroy)
 
     async def _start(self, state: DeliveryState) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from streamkit.control import ControlFile
 from streamkit.delivery.state import DeliveryState, Progress
+from streamkit.model.errors import UsageError
 
 _TABLES: Final = """
 create table if not exists delivery_streams (id text primary key, document blob not null) without rowid;
@@ -37,9 +38,16 @@ class DeliveryStore:
         control.db.executescript(_TABLES)
 
     def streams(self) -> list[DeliveryState]:
-        """All of them, channels too, oldest first."""
-        rows = self._control.db.execute("select document from delivery_streams")
-        states = [_states.decode(document) for (document,) in rows]
+        """All of them, channels too, oldest first. UsageError where a document is damaged."""
+        states = []
+        for id_, document in self._control.db.execute("select id, document from delivery_streams"):
+            try:
+                states.append(_states.decode(document))
+            except msgspec.DecodeError as error:
+                raise UsageError(
+                    f"the document of delivery stream {id_!r} in the control file cannot be read ({error}); "
+                    f"`streamkit verify` says what else is damaged"
+                ) from error
         return sorted(states, key=lambda state: (state.created_at_ms, state.id))
 
     def save(self, state: DeliveryState) -> None:

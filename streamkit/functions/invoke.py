@@ -71,6 +71,7 @@ class Invocations:
         self._retired: set[Pool] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: Timer | None = None
+        self._metrics = metrics
         labels = ("function",)
         self._count = metrics.counter("streamkit_invocations_total", "Invocations (CloudWatch: Invocations).", labels)
         self._errors = metrics.counter("streamkit_invocation_errors_total", "Failed ones (Errors).", labels)
@@ -282,6 +283,7 @@ class Invocations:
         assert function is not None
         if after is None:
             self.concurrency.forget(function)
+            self._metrics.forget("function", function.name)
         else:
             self.concurrency.reserve(after)
         for key, (configuration, _) in list(self._pools.items()):

@@ -34,7 +34,7 @@ from tests.simulation.delivery_world import (
 
 SECOND_MS: Final = 1_000
 HOUR_MS: Final = 3_600_000
-STORIES: Final = 8
+STORIES: Final = 4  # for each of `--kill-rounds`
 KINDS: Final[tuple[Kind, ...]] = ("objects", "objects", "table", "records")
 
 
@@ -45,7 +45,7 @@ def small_limits(rng: random.Random) -> Iterator[None]:
         if rng.random() < 0.5:
             patch.setattr("streamkit.delivery.deliverer.DELIVERY_STAGED_OBJECTS_MAX", rng.choice([1, 3, 10]))
         if rng.random() < 0.3:
-            patch.setattr("streamkit.delivery.worker.DELIVERY_CHUNK_RECORDS_MAX", rng.choice([1, 7, 100]))
+            patch.setattr("streamkit.delivery.line.DELIVERY_CHUNK_RECORDS_MAX", rng.choice([1, 7, 100]))
         if rng.random() < 0.3:
             patch.setattr("streamkit.delivery.buffers.DELIVERY_BATCHES_MAX", 2)
         yield
@@ -470,7 +470,7 @@ def test_records_without_bytes_do_not_pile_up(tmp_path: Path) -> None:
     async def scene(world: World, clock: VirtualClock) -> None:
         world.text_bytes_max = 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("streamkit.delivery.worker.DELIVERY_CHUNK_RECORDS_MAX", 10)
+            patch.setattr("streamkit.delivery.line.DELIVERY_CHUNK_RECORDS_MAX", 10)
             life = await start(world, lambda _: Settings(Buffering(10**6, HOUR_MS)), 1)
             world.put(200)
             await clock.sleep(500)

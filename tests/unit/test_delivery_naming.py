@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamkit.delivery.naming import Namer, check_prefixes, object_id, random_text, too_long
+from streamkit.delivery.naming import Namer, check_file_names, check_prefixes, object_id, random_text, too_long
 from streamkit.delivery.plan import Naming
 from streamkit.model.errors import InvalidArgument
 
@@ -433,3 +433,18 @@ def test_names_of_zones_that_are_not_known_are_refused_beforehand() -> None:
 def test_good_prefixes_are_taken(prefix: str, error_prefix: str, keys: tuple[str, ...] | None) -> None:
     """A function's partition keys are not known before it is called."""
     check_prefixes(Naming(prefix, error_prefix), is_partitioned=keys is not None, keys=keys or ())
+
+
+@pytest.mark.parametrize("prefix", ["../", "a/../b/", "./", "a//b/", "/a/", "a\0/", "!{timestamp:yyyy}/../"])
+def test_a_prefix_under_which_no_file_can_be_is_refused_where_objects_are_files(prefix: str) -> None:
+    """Its records could never be delivered, nor their failure records."""
+    with pytest.raises(InvalidArgument, match="inside a folder"):
+        check_file_names(Naming(prefix))
+    with pytest.raises(InvalidArgument, match="inside a folder"):
+        check_file_names(Naming("", prefix))
+
+
+@pytest.mark.parametrize("prefix", ["", "a/", "a/b", "..a/b/", "year=!{timestamp:yyyy}/!{firehose:random-string}"])
+def test_other_prefixes_are_taken_for_files(prefix: str) -> None:
+    """Dots inside a name are a name."""
+    check_file_names(Naming(prefix, prefix))
