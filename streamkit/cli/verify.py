@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from streamkit.cli.common import count_of, print_json, say, size_text
-from streamkit.cli.verify_deliveries import DeliveriesReport, DeliveryReport, verify_deliveries
 from streamkit.config import Config
+from streamkit.delivery.verify import DeliveriesReport, DeliveryReport, verify_deliveries
 from streamkit.shards.verify import Finding
 from streamkit.streams.verify import DirectoryReport, StreamReport, verify_directory
 

@@ -218,19 +218,6 @@ def bounded_range(rows: Sequence[Row], frame_ms: int) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
-@given(rows=rows_of(1), cuts=CUTS, bound_ms=BOUNDS, frame_ms=st.sampled_from([0, 4, 10, 30]))
-def test_a_range_gives_what_flinks_function_gives_late_rows_and_timers_included(
-    rows: list[tuple[int, int, int | None]], cuts: list[int], bound_ms: int, frame_ms: int
-) -> None:
-    """Rows of one time share a value; a row behind the watermark counts while its partition has not gone further."""
-    made = arrivals(rows, bound_ms)
-    frame = Frame("RANGE", frame_ms)
-    calls = [OverCall("n", count(), None, frame), OverCall("s", total(), None, frame)]
-    given_out = [(row[1], row[3], row[4]) for row in run(over_operator(calls), made, cuts, bound_ms)]
-    assert Counter(given_out) == Counter(bounded_range(made, frame_ms))
-
-
 def ordered(rows: Sequence[Row], key: int | None) -> list[Row]:
     in_time = [row for row in rows if row.key == key and row.time_ms > row.watermark_ms]
     return sorted(in_time, key=lambda row: (row.time_ms, row.number))

@@ -61,7 +61,7 @@ def encoder_of(table: TableDefinition) -> Encoder:
             ),
         )
     if table.format == "csv":
-        return CsvEncoder(table.written, csv_options(options))
+        return CsvEncoder(table.written, csv_options(options), in_files=table.connector == "filesystem")
     assert table.format == "raw", table.format
     return RawEncoder(table.written[0], dict(options))
 
@@ -276,7 +276,8 @@ def _timestamps(of: SqlType, array: pa.Array, standard: str) -> pa.StringArray:
 
 
 class CsvEncoder:
-    def __init__(self, columns: Sequence[Field], options: CsvOptions) -> None:
+    def __init__(self, columns: Sequence[Field], options: CsvOptions, *, in_files: bool = False) -> None:
+        self._in_files = in_files
         self._columns = tuple(columns)
         self._options = options
         for each in columns:
@@ -302,7 +303,9 @@ class CsvEncoder:
             return self._quoted(_each(array, lambda value: self._nested(of, value)))
         if of.kind in TEXTS:
             return self._quoted(array)
-        if of.kind is Kind.DECIMAL:  # Flink writes the shortest form: csv.write-bigdecimal-in-scientific-notation
+        if (
+            of.kind is Kind.DECIMAL and self._in_files
+        ):  # Flink's file writer writes the shortest form, its others do not
             return _each(array, lambda value: str(value.normalize()))
         texts = scalar_texts(of, array)
         is_number = of.is_number or of.kind in INTERVALS or of.kind is Kind.BOOLEAN
