@@ -358,7 +358,7 @@ def rank_node(first: int, last: int, *, numbered: bool, partitioned: bool, desce
     )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     data=st.data(),
     updates=st.booleans(),
@@ -431,7 +431,7 @@ def join_maker(node: RegularJoin) -> Make:
     return lambda inputs: RegularJoinOperator("joins_0", node, inputs[0], inputs[1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     data=st.data(),
     kind=st.sampled_from(KINDS),

@@ -360,7 +360,7 @@ def run(operator: Operator, edge: Edge, ticks: Sequence[Sequence[Row]], bound_ms
     return driver.rows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(EVENTS, SPECS, CUTS, NAMES, st.integers(0, 30), st.booleans())
 def test_windows_of_slices_have_the_rows_that_came_while_they_were_open(
     events: list[tuple[int, int | None, int]],
@@ -385,7 +385,7 @@ def test_windows_of_slices_have_the_rows_that_came_while_they_were_open(
     assert operator.counts.late_rows == model.late
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(EVENTS, st.integers(1, 15), CUTS, NAMES, st.integers(0, 30), st.booleans())
 def test_sessions_merge_as_if_rows_came_one_by_one(
     events: list[tuple[int, int | None, int]],
@@ -615,7 +615,7 @@ def windowed_stream(name: str = "ticks", side: str = "", spec: WindowSpec = HOP)
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(EVENTS, SPECS)
 def test_a_window_function_gives_each_row_once_per_window(
     events: list[tuple[int, int | None, int]], spec: WindowSpec
@@ -646,7 +646,7 @@ def test_a_session_alone_is_refused_by_name() -> None:
         windowed_stream(spec=WindowSpec("SESSION", gap_ms=1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(EVENTS, CUTS, st.integers(0, 30), st.booleans())
 def test_aggregates_of_aggregates_have_the_same_windows(
     events: list[tuple[int, int | None, int]], cuts: list[int], bound_ms: int, with_start: bool
@@ -684,7 +684,7 @@ def rank_node(first: int, last: int) -> WindowRank:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(EVENTS, CUTS, st.integers(0, 30), st.integers(1, 3), st.integers(0, 2))
 def test_ranks_of_a_window_are_those_of_all_its_rows_by_arrival(
     events: list[tuple[int, int | None, int]], cuts: list[int], bound_ms: int, first: int, more: int
