@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from streamkit_sql.errors import NotSupported, SqlError, TypeProblem
+from streamkit_sql.errors import NotSupported, TypeProblem
 from streamkit_sql.expressions.bound import Aggregate, Bound, Column
 from streamkit_sql.language import tree
 from streamkit_sql.plan import walk
@@ -556,6 +556,3 @@ class _Binder:
     def _type_of(self, node: tree.Expression) -> SqlType:
         part = self.part(node)
         return part[1] if part is not None else self._whole(node).type
-
-
-__all__ = ["ANY", "Program", "SqlError", "Variable", "plan"]

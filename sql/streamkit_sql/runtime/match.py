@@ -11,7 +11,6 @@ heap, for of those that began with one row the first in it wins.
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +48,6 @@ class _State:
     take: int = -1
     proceed: int = -1
     greedy: bool = False
-    proceeds_first: bool = False  # the order of Flink's transitions
 
 
 FINAL: Final = 0
@@ -75,12 +73,16 @@ def machine(variables: Sequence[plans.Variable]) -> tuple[list[_State], int]:
         least = max(each.minimum, 1)
         after = last
         if each.maximum is None:
-            states.append(_State(index, len(states), after, each.greedy, proceeds_first=True))
+            states.append(_State(index, len(states), after, each.greedy))
             sink = len(states) - 1
             for _ in range(least - 1):
                 sink = single(index, sink, None)
         else:
             sink = after
+            if each.greedy:
+                # Seen of Flink 2.3: even behind the last row it may take, what it could take goes to no other variable.
+                states.append(_State(index, -1, after, greedy=True))
+                sink = len(states) - 1
             for _ in range(each.maximum - least):
                 sink = single(index, sink, after)
             for _ in range(least - 1):
@@ -234,7 +236,8 @@ class Matcher:
             if place == FINAL:
                 continue
             if takes(state.variable):
-                edges.append(state)
+                if state.take >= 0:
+                    edges.append(state)
                 if state.greedy:
                     continue
             if state.proceed >= 0:
@@ -648,6 +651,3 @@ class MatchOperator:
         values = self._evaluator.values
         self._evaluator.values = {row: values[row] for row in used}
         self._look()
-
-
-__all__ = ["FINAL", "Heap", "MatchOperator", "Matcher", "Partial", "datetime", "machine", "rows_of"]

@@ -209,13 +209,14 @@ class _Sums:
 
 
 class _Timers:
-    """When partitions are forgotten: for each (by its hash) the newest timer, those before it that are not through,
-    and the place of the row its life began with."""
+    """When partitions are forgotten: for each (by its hash) the newest timers, and the place of the row its life began
+    with. A timer is a pair: its time, and the watermark that lets it go off, which is later where it was set behind the
+    watermark, for timers go off when the watermark moves."""
 
     def __init__(self, name: str, frame_ms: int) -> None:
         self.frame_ms = frame_ms
-        self._table = StateTable(name, [("key", "UBIGINT"), ("life", "BIGINT"), ("timers", "BIGINT[]")])
-        self._lives: dict[int, tuple[int, list[int]]] = {}
+        self._table = StateTable(name, [("key", "UBIGINT"), ("life", "BIGINT"), ("timers", "BIGINT[][]")])
+        self._lives: dict[int, tuple[int, list[list[int]]]] = {}
         self._changed: set[int] = set()
         self._looked = 1_000
 
@@ -230,7 +231,7 @@ class _Timers:
         known = self._lives.get(key)
         if known is None:
             return place
-        if known[1][-1] <= now_ms:
+        if known[1][-1][1] <= now_ms:
             del self._lives[key]
             self._changed.add(key)
             return place
@@ -239,21 +240,22 @@ class _Timers:
     def passed_ms(self, key: int, now_ms: int) -> int:
         """The newest timer that is through but did not forget the partition; 0 for none."""
         known = self._lives.get(key)
-        return 0 if known is None else max((each for each in known[1] if each <= now_ms), default=0)
+        return 0 if known is None else max((at for at, off in known[1] if off <= now_ms), default=0)
 
-    def add(self, key: int, life: int, time_ms: int) -> None:
+    def add(self, key: int, life: int, time_ms: int, now_ms: int) -> None:
         """A row was taken."""
         known = self._lives.get(key)
-        if known is not None and known[1][-1] >= time_ms + self.frame_ms + 1:
+        if known is not None and known[1][-1][0] >= time_ms + self.frame_ms + 1:
             return
         timers = [] if known is None else known[1][-3:]  # timers are more than half a frame apart, the last within two
-        timers.append(time_ms + self.frame_ms * 3 // 2 + 1)
+        timer_ms = time_ms + self.frame_ms * 3 // 2 + 1
+        timers.append([timer_ms, max(timer_ms, now_ms + 1)])
         self._lives[key] = (life, timers)
         self._changed.add(key)
 
     def save(self, clock_ms: int) -> None:
         if len(self._lives) > self._looked:
-            for key in [key for key, (_, timers) in self._lives.items() if timers[-1] <= clock_ms]:
+            for key in [key for key, (_, timers) in self._lives.items() if timers[-1][1] <= clock_ms]:
                 del self._lives[key]
                 self._changed.add(key)
             self._looked = 2 * len(self._lives) + 1_000
@@ -267,7 +269,9 @@ class _Timers:
             {
                 "key": pa.array(keys, pa.uint64()),
                 "life": pa.array([None if each is None else each[0] for each in lives], pa.int64()),
-                "timers": pa.array([None if each is None else each[1] for each in lives], pa.list_(pa.int64())),
+                "timers": pa.array(
+                    [None if each is None else each[1] for each in lives], pa.list_(pa.list_(pa.int64()))
+                ),
             }
         )
         self._database.register("over_timers", changed)
@@ -463,7 +467,7 @@ class OverOperator:
             if time_ms <= 0:  # Flink's "last" is 0 before there is one
                 lives.append(-1)
                 continue
-            timers.add(key, life, time_ms)
+            timers.add(key, life, time_ms, before_ms)
             lives.append(life)
         self._database.register(
             "over_lives", pa.table({"i": pa.array(places, pa.int64()), "g": pa.array(lives, pa.int64())})

@@ -1,0 +1,1 @@
+"""Applications inside a server: kept, started again, snapshotted."""
