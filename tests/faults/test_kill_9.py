@@ -35,7 +35,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         rounds: int = metafunc.config.getoption("--kill-rounds")
         first = metafunc.config.getoption("--kill-seed")
-        first = random.SystemRandom().randrange(1_000_000) if first is None else first
         metafunc.parametrize("seed", range(first, first + rounds), ids=lambda seed: f"seed-{seed}")
 
 

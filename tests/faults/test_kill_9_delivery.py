@@ -47,7 +47,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         kills: int = metafunc.config.getoption("--kill-rounds")
         first = metafunc.config.getoption("--kill-seed")
-        first = random.SystemRandom().randrange(1_000_000) if first is None else first
         rounds = (kills + KILLS_PER_ROUND - 1) // KILLS_PER_ROUND
         metafunc.parametrize("seed", range(first, first + rounds), ids=lambda seed: f"seed-{seed}")
 

@@ -57,7 +57,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         kills: int = metafunc.config.getoption("--kill-rounds")
         first = metafunc.config.getoption("--kill-seed")
-        first = random.SystemRandom().randrange(1_000_000) if first is None else first
         metafunc.parametrize("seed", range(first, first + (kills + 1) // 2), ids=lambda seed: f"seed-{seed}")
 
 

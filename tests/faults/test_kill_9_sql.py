@@ -45,8 +45,7 @@ RECORDS_PER_KILL = 2_000
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
-        first = metafunc.config.getoption("--kill-seed")
-        metafunc.parametrize("seed", [random.SystemRandom().randrange(1_000_000) if first is None else first])
+        metafunc.parametrize("seed", [metafunc.config.getoption("--kill-seed")])
 
 
 def start(script: Path, state: Path, endpoint: str) -> subprocess.Popen[bytes]:

@@ -6,6 +6,7 @@ import enum
 import itertools
 import json
 import math
+import re
 from array import array
 from collections import OrderedDict
 from decimal import Decimal
@@ -165,7 +166,7 @@ class Point(NamedTuple):
         {"set": {1}},
         [Text("\u2028\U0001f600")],
     ],
-    ids=repr,
+    ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", repr(value)),
 )
 @pytest.mark.parametrize("version", ["python3.11", "python3.13"])
 def test_results_of_unusual_types_are_encoded_or_refused_as_by_awss_runtime(
