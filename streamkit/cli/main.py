@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import importlib
 import os
 import re
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Final, NoReturn
@@ -132,8 +134,21 @@ def _did_you_mean(word: str, known: list[str]) -> str:
 def _overview() -> str:
     lines = [f"streamkit {__version__}: Kinesis-style streams in one process", "", "usage: streamkit COMMAND [options]"]
     lines.append("")
-    lines += [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    installed = {each.name: _summary(each) for each in sorted(entry_points(group="streamkit.commands"))}
+    lines += [f"  {name:<14}{text}" for name, text in {**COMMANDS, **installed}.items()]
     return "\n".join([*lines, "", "`streamkit COMMAND --help` shows a command's options and an example."])
+
+
+def _summary(command: EntryPoint) -> str:
+    """What an installed command says of itself first, read and not imported: a page of help loads no engine."""
+    try:
+        spec = find_spec(command.module)
+        source = b"" if spec is None or spec.origin is None else Path(spec.origin).read_bytes()
+        said = ast.get_docstring(ast.parse(source)) or ""
+    except (ImportError, OSError, SyntaxError):
+        return f"of {command.value}, which cannot be read"
+    first = said.partition("\n")[0].partition(":")[0].rstrip(".")
+    return first[:1].lower() + first[1:]
 
 
 if __name__ == "__main__":

@@ -404,6 +404,11 @@ def test_verify_refuses_a_directory_in_use_and_one_that_is_none(data: Path, capf
 # -- usage -----------------------------------------------------------------------------------------------------------
 
 
+def test_the_overview_lists_commands_that_other_packages_bring(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "  sql           query streams with Flink's SQL\n" in capfd.readouterr().out
+
+
 def test_without_a_command_the_overview_is_printed_and_the_status_is_2(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage: streamkit COMMAND [options]" in capfd.readouterr().out
