@@ -32,7 +32,7 @@ from streamkit.delivery.plan import (
 )
 from streamkit.delivery.processor import Converter, Offload, Partition, Step
 from streamkit.delivery.processors.delimiter import AppendDelimiter
-from streamkit.delivery.rows import Failed, Rows
+from streamkit.delivery.rows import Failed, Rows, kept
 from streamkit.log import DELIVERY_STREAM, RECORDS
 from streamkit.model.batch import RecordBatch
 from streamkit.model.errors import StreamkitError
@@ -345,7 +345,7 @@ class Line:
             refused = rows.take(indices if order is None else order.take(indices))
             errors = [(each.code, each.message) for each in bad]
             failed = Failed(refused, CONVERSION_FAILED, errors, members=shape.members)
-            good = _without(len(data), places)
+            good = kept(len(data), places)
             arrived_ms = pc.if_else(good, arrived_ms, pa.scalar(_NEVER_MS, pa.int64()))
             for place, size in zip(places, pc.binary_length(refused.data).to_pylist(), strict=True):
                 sizes[bisect_right(bounds, place) - 1] -= size
@@ -407,13 +407,6 @@ def _oldest(arrived_ms: pa.Int64Array, bounds: Sequence[int]) -> list[int]:
         return [pc.min(arrived_ms).as_py()]
     times = memoryview(arrived_ms.buffers()[1]).cast("q")[arrived_ms.offset :] if len(arrived_ms) else ()
     return [min(times[start:stop], default=_NEVER_MS) for start, stop in pairwise(bounds)]
-
-
-def _without(count: int, places: Sequence[int]) -> pa.BooleanArray:
-    keep = bytearray(b"\x01") * count
-    for place in places:
-        keep[place] = 0
-    return pa.array(memoryview(bytes(keep)), pa.uint8()).cast(pa.bool_())
 
 
 def _shifted(bounds: Sequence[int], changes: Mapping[int, int]) -> list[int]:

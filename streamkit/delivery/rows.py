@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -170,3 +170,11 @@ def _joined(arrays: list[Any], kind: pa.DataType) -> Any:
     if len(arrays) == 1:
         return arrays[0]
     return pa.concat_arrays(arrays) if arrays else pa.array([], kind)
+
+
+def kept(count: int, places: Iterable[int]) -> pa.BooleanArray:
+    """A mask over so many rows: false at `places`."""
+    keep = bytearray(b"\x01") * count
+    for place in places:
+        keep[place] = 0
+    return pa.array(memoryview(keep), pa.uint8()).cast(pa.bool_())

@@ -6,7 +6,7 @@ out or read again. The rules are those of `exact`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import pyarrow as pa
@@ -340,11 +340,3 @@ def _where(mask: pa.BooleanArray, array: pa.Array) -> pa.Array:
 def _places(mask: pa.BooleanArray) -> list[int]:
     found: list[int] = pc.indices_nonzero(mask).to_pylist()
     return found
-
-
-def kept(count: int, places: Iterable[int]) -> pa.BooleanArray:
-    """A mask of `count`, false at the places."""
-    flags = bytearray(b"\x01") * count
-    for place in places:
-        flags[place] = 0
-    return pa.array(memoryview(bytes(flags)), pa.uint8()).cast(pa.bool_())

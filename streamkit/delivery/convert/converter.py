@@ -27,12 +27,13 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
 from streamkit.delivery.convert import patterns
-from streamkit.delivery.convert.columns import as_type, converted, kept
+from streamkit.delivery.convert.columns import as_type, converted
 from streamkit.delivery.convert.exact import Bad, Exact, coercion, likely_documents
 from streamkit.delivery.convert.reading import Pruned, Reading
 from streamkit.delivery.convert.shapes import Rules, StructOf, root_of_columns, root_of_schema, rules_of
 from streamkit.delivery.plan import Conversion
 from streamkit.delivery.processor import BadRow, Converted
+from streamkit.delivery.rows import kept
 from streamkit.model.limits import (
     CONVERSION_BLOCK_BYTES,
     CONVERSION_DOCUMENTS_MAX,
@@ -208,7 +209,8 @@ class _Quick:
 
     def _read(self, data: pa.BinaryArray) -> tuple[list[pa.Array], pa.Int64Array]:
         """Columns, and of which records they are."""
-        columns, left = self._strictly(self._unsuspicious(_plain_objects(data)), data)
+        will_sift = self._was_odd and not self._is_open
+        columns, left = self._strictly(self._unsuspicious(_plain_objects(data, leaves_few=will_sift)), data)
         columns, left = self._with_others(columns, left)
         return columns, left.rows
 
@@ -328,7 +330,7 @@ class _Quick:
 
     def _sifts(self, left: _Candidates) -> list[Callable[[_Candidates, int], _Candidates]]:
         """Ways to find records that the strict reader is likely to refuse, to be tried in this order. They are called
-        with the place before which it refused none."""
+        with the place before which it refused none, and leave only objects."""
         size_bytes = pc.sum(pc.binary_length(left.text)).as_py() or 0
         if size_bytes > _LARGE_BYTES * len(left.rows):
             return [self._without_misfits, self._without_others]
@@ -447,8 +449,10 @@ def _keys(shape: StructOf) -> set[str]:
     return found
 
 
-def _plain_objects(data: pa.BinaryArray) -> _Candidates:
-    """Records in UTF-8 that begin and end as objects do; without the space around them where many have such."""
+def _plain_objects(data: pa.BinaryArray, *, leaves_few: bool) -> _Candidates:
+    """Records in UTF-8 that begin and end as objects do; without the space around them where many have such. With
+    `leaves_few` those that do not are left among them if they are few: a sift, which takes only objects, leaves them
+    out together with what else it finds, and records are copied once less."""
     rows = _range(len(data))
     try:
         text = data.cast(pa.string())
@@ -461,7 +465,8 @@ def _plain_objects(data: pa.BinaryArray) -> _Candidates:
     if others * _MANY > len(text):
         candidates = _Candidates(pc.utf8_trim(text, _SPACE), rows)
         good = pc.and_(pc.starts_with(candidates.text, "{"), pc.ends_with(candidates.text, "}"))
-    return candidates.filter(good) if others else candidates
+        return candidates.filter(good)
+    return candidates if leaves_few or not others else candidates.filter(good)
 
 
 def _is_utf8(record: bytes) -> bool:

@@ -37,6 +37,7 @@ from streamkit.delivery.processors.jq_values import (
     Bad,
     Function,
     QueryError,
+    Step,
     Unsupported,
     Unsure,
     as_text,
@@ -89,7 +90,15 @@ def _compile_by_jq(query: str) -> None:
 
 # -- compiling ---------------------------------------------------------------------------------------------------------
 
-_Leaf = tuple[str, ...]
+_Names = tuple[str, ...]
+
+
+class _Leaf(NamedTuple):
+    """A value of a record that a query is made of: a member, or a part of it. Parts are taken for the whole column, so
+    that the query is asked for each different part, not for each different value."""
+
+    names: _Names
+    part: tuple[int | None, int | None] | None = None
 
 
 class _Fault(NamedTuple):
@@ -134,10 +143,12 @@ def _compile_path(node: Path, leaves: list[_Leaf] | None) -> Function:
             return lambda value: index(value, step)
         return lambda value: walk(value, steps)
     named = next((place for place, step in enumerate(node.steps) if type(step) is not str), len(node.steps))
-    leaf = tuple(str(step) for step in node.steps[:named])
+    leaf, rest = _Leaf(tuple(str(step) for step in node.steps[:named])), node.steps[named:]
+    if rest and isinstance(rest[0], slice):
+        leaf, rest = leaf._replace(part=(rest[0].start, rest[0].stop)), rest[1:]
     if leaf not in leaves:
         leaves.append(leaf)
-    slot, rest = leaves.index(leaf), node.steps[named:]
+    slot = leaves.index(leaf)
 
     def read(values: Any) -> Any:
         value = values[slot]
@@ -212,13 +223,15 @@ class Extraction:
         self.names = list(entries)
         self._keys = [_Key(node) for node in entries.values()]
         self._leaves = list(dict.fromkeys(leaf for key in self._keys for leaf in key.leaves))
-        self._pruned = _Pruned(self._leaves)
+        self._members = list(dict.fromkeys(leaf.names for leaf in self._leaves))
+        self._pruned = _Pruned(self._members)
         self._any = msgspec.json.Decoder().decode
 
     def columns(self, documents: Sequence[bytes]) -> list[list[str | Bad | None]]:
         """For each key the value of each record, why it has none, or None where only libjq knows."""
         columns, broken = self._read(documents)
-        leaves = dict(zip(self._leaves, columns, strict=True))
+        members = dict(zip(self._members, columns, strict=True))
+        leaves = {leaf: _part(members[leaf.names], leaf.part) for leaf in self._leaves}
         found = [
             key.column([leaves[leaf] for leaf in key.leaves]) if key.leaves else [key.one(())] * len(documents)
             for key in self._keys
@@ -229,7 +242,7 @@ class Extraction:
         return found
 
     def _read(self, documents: Sequence[bytes]) -> tuple[list[list[Any]], list[int]]:
-        """The leaves, and the records that are no JSON."""
+        """The members, and the records that are no JSON."""
         decode = self._pruned.decode
         found: list[Any] = []
         odd: list[int] = []
@@ -249,9 +262,18 @@ class Extraction:
             whole = self._any(document)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        for leaf, column in zip(self._leaves, columns, strict=True):
-            column[place] = _walk_or_fault(whole, leaf)
+        for names, column in zip(self._members, columns, strict=True):
+            column[place] = _walk_or_fault(whole, names)
         return True
+
+
+def _part(column: list[Any], bounds: tuple[int | None, int | None] | None) -> list[Any]:
+    if bounds is None:
+        return column
+    part = slice(*bounds)
+    if set(map(type, column)) <= {str, NoneType}:
+        return [value[part] if value else value for value in column]
+    return [value if type(value) is _Fault else _walk_or_fault(value, [part]) for value in column]
 
 
 _NOT_A_FIELD: Final = re.compile(r'[\x00-\x1f"\\]')  # names that msgspec has no fields for
@@ -260,7 +282,7 @@ _NOT_A_FIELD: Final = re.compile(r'[\x00-\x1f"\\]')  # names that msgspec has no
 class _Pruned:
     """Decodes of a document the members on the way to some leaves, and reads the leaves by columns."""
 
-    def __init__(self, leaves: Sequence[_Leaf]) -> None:
+    def __init__(self, leaves: Sequence[_Names]) -> None:
         tree: dict[str, Any] = {}
         for leaf in leaves:
             node = tree
@@ -285,7 +307,7 @@ class _Pruned:
         return struct, {name: (f"f{place}", below) for place, (name, (_, below)) in enumerate(members.items())}
 
     @staticmethod
-    def _reader(shape: dict[str, Any], leaf: _Leaf) -> tuple[list[str], _Leaf]:
+    def _reader(shape: dict[str, Any], leaf: _Names) -> tuple[list[str], _Names]:
         """Attributes on the way, and what remains of the leaf in the value that is kept whole."""
         attributes: list[str] = []
         for place, name in enumerate(leaf):
@@ -299,14 +321,14 @@ class _Pruned:
         return [self._column(found, attributes, rest) for attributes, rest in self._reads]
 
     @staticmethod
-    def _column(found: list[Any], attributes: list[str], rest: _Leaf) -> list[Any]:
+    def _column(found: list[Any], attributes: list[str], rest: _Names) -> list[Any]:
         column = list(found)
         for attribute in attributes:
             column = [None if value is None else getattr(value, attribute) for value in column]
         return [_walk_or_fault(value, rest) for value in column] if rest else column
 
 
-def _walk_or_fault(value: Any, steps: _Leaf) -> Any:
+def _walk_or_fault(value: Any, steps: Sequence[Step]) -> Any:
     try:
         return walk(value, steps)
     except QueryError as error:

@@ -17,7 +17,7 @@ from streamkit.delivery.processor import Offload, Processed
 from streamkit.delivery.processors.jq_library import JqLibrary
 from streamkit.delivery.processors.jq_paths import check_query, parse
 from streamkit.delivery.processors.jq_values import NULL_OR_EMPTY, Bad
-from streamkit.delivery.rows import Failed, Rows
+from streamkit.delivery.rows import Failed, Rows, kept
 
 OUTPUT_TYPE: Final = "metadata-extraction-failed"
 CODE: Final = "DynamicPartitioning.MetadataExtractionFailed"
@@ -71,9 +71,9 @@ def with_keys(rows: Rows, columns: dict[str, list[str | Bad | None]]) -> Process
         return Processed(rows.with_keys({name: pa.array(column, pa.string()) for name, column in columns.items()}))
     places = sorted(why)
     failed = Failed(rows.take(pa.array(places, pa.int64())), OUTPUT_TYPE, [(CODE, why[place]) for place in places])
-    good = pa.array([place for place in range(len(rows)) if place not in why], pa.int64())
+    good = kept(len(rows), places)
     keys = {
-        name: pa.array([value if type(value) is str else None for value in column], pa.string()).take(good)
+        name: pa.array([value if type(value) is str else None for value in column], pa.string()).filter(good)
         for name, column in columns.items()
     }
-    return Processed(rows.take(good).with_keys(keys), [failed])
+    return Processed(rows.filter(good).with_keys(keys), [failed])
