@@ -48,6 +48,7 @@ FRAME_RECORDS_MAX: Final = 65_536
 SEGMENT_BYTES_MAX: Final = 64 * MIB  # soft: a segment closes after the commit that passes it
 SEGMENT_SPAN_MS: Final = HOUR_MS  # a segment also closes at this age: a 24th of the shortest retention
 MAPPED_BYTES_MAX: Final = 128 * MIB  # memory maps held by one log store
+MAPPED_BYTES_RESIDENT: Final = 16 * MIB  # read of them before their pages are given back
 INDEX_BYTES_MAX: Final = 16 * MIB  # frame tables of sealed segments held by one log store
 PENDING_BYTES_MAX: Final = 64 * MIB  # appended, not yet durable, per stream; beyond it puts are refused as throttled
 TABLE_WINDOW_BYTES_MAX: Final = 16 * MIB  # of a table that is put: so much is appended at once, and as much waits

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from streamkit.model.limits import INDEX_BYTES_MAX, MAPPED_BYTES_MAX
+from streamkit.model.limits import INDEX_BYTES_MAX, MAPPED_BYTES_MAX, MAPPED_BYTES_RESIDENT
 from streamkit.shards.files import Files
 from streamkit.shards.index import FrameTable
 from streamkit.shards.segment import Segment, covers, load_index, scan
@@ -38,6 +39,9 @@ class _Bounded(Generic[V]):
         while self._bytes > self._bytes_max and len(self._values) > 1:
             self._bytes -= self._values.popitem(last=False)[1][1]
 
+    def __iter__(self) -> Iterator[V]:
+        return (value for value, _ in self._values.values())
+
     def drop(self, segment: Segment) -> None:
         _, size = self._values.pop(segment, (None, 0))
         self._bytes -= size
@@ -52,6 +56,7 @@ class SegmentCache:
         self._files = files
         self._maps: _Bounded[memoryview] = _Bounded(mapped_bytes_max)
         self._tables: _Bounded[FrameTable] = _Bounded(index_bytes_max)
+        self._lent_bytes = 0  # since pages were given back
 
     def map(self, segment: Segment) -> memoryview:
         def make() -> tuple[memoryview, int]:
@@ -59,6 +64,18 @@ class SegmentCache:
             return view, len(view)
 
         return self._maps.get(segment, make)
+
+    def window(self, segment: Segment, position: int, length: int) -> memoryview:
+        """A part of the map. Pages that were read count as this process's memory until they are given back, which
+        costs whoever still looks at them a minor fault: the kernel has them in its own cache."""
+        view = self.map(segment)
+        self._lent_bytes += length
+        if self._lent_bytes > MAPPED_BYTES_RESIDENT:
+            self._lent_bytes = length
+            for each in self._maps:
+                if isinstance(each.obj, mmap.mmap):
+                    each.obj.madvise(mmap.MADV_DONTNEED)
+        return view[position : position + length]
 
     def table(self, segment: Segment) -> FrameTable:
         def make() -> tuple[FrameTable, int]:

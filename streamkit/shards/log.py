@@ -424,7 +424,7 @@ class DiskLog:
         """The segment being written is read by copies of frames, a sealed one through its map."""
         if segment.file is not None:
             return memoryview(segment.file.read(place.position, place.length))
-        return self._cache.map(segment)[place.position : place.position + place.length]
+        return self._cache.window(segment, place.position, place.length)
 
     def _first_in_frame(self, segment: Segment, shard_index: int, place: Place, at_ms: int) -> int:
         try:
