@@ -9,6 +9,10 @@ example:
       INTERVAL '10' SECOND)) GROUP BY window_start, window_end" --json
   streamkit sql explain "SELECT * FROM clicks"
   streamkit sql run leaderboard.sql
+  streamkit sql run report.sql --json
+
+`run FILE` carries out a script: what it writes (INSERT INTO) runs as an application, with state that is kept; then each
+SELECT of its own is printed. Over files both end. Where a result changes, and ends, its final rows are printed.
 """
 
 from __future__ import annotations
@@ -18,20 +22,31 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import streamkit
 from streamkit.cli.common import add_target, endpoint_of, scope_of, starting_position
 from streamkit.config import Config
 from streamkit.kit.kit import Kit
 from streamkit.model.errors import UsageError
-from streamkit_sql.live import Queries, Rows
-from streamkit_sql.session import Answer
+from streamkit_sql.expressions.bound import Column
+from streamkit_sql.language import tree
+from streamkit_sql.language.parser import parse_script
+from streamkit_sql.language.printer import to_flink
+from streamkit_sql.live import Queries, Result, Rows, tables_named
+from streamkit_sql.plan.nodes import Changes, Output
+from streamkit_sql.session import Answer, Script, Session
+from streamkit_sql.tables.encode import JsonEncoder
+from streamkit_sql.types import Field
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WORDS_ANYWHERE = True
 _VERBS = ("run", "explain")
 
 
@@ -84,9 +99,50 @@ async def _run(verb: str, text: str, options: argparse.Namespace, config: Config
         if verb == "explain":
             print(await kit.queries().explain(text))
         elif verb == "run":
-            await _run_application(kit, text, options)
+            await _run_file(kit, text, options)
         else:
             await _query(kit, text, options)
+
+
+async def _run_file(kit: Kit, text: str, options: argparse.Namespace) -> None:
+    folder = Path(options.words[1]).parent
+    statements = parse_script(text)
+    selects = [each for each in statements if isinstance(each, tree.QueryStatement)]
+    if not selects or any(map(_writes, statements)):
+        writing = [each for each in statements if each not in selects]
+        await _run_application(
+            kit, text if not selects else "".join(to_flink(each) + ";\n" for each in writing), options
+        )
+    if selects:
+        queries = Queries(kit.backend, session=Session(folder=folder))
+        script = await queries.prepare(text)
+        tables = queries.session.catalog.tables
+        ends = all(tables[name].is_bounded for name in tables_named(statements) if name in tables)
+        for answer in script.answers:
+            _print_answer(answer)
+        for output in script.outputs:
+            if output.target is None:
+                await _print_select(queries, output, ends, options)
+
+
+def _writes(statement: tree.Statement) -> bool:
+    return isinstance(statement, tree.Insert | tree.StatementSet) or (
+        isinstance(statement, tree.CreateTable) and statement.as_query is not None
+    )
+
+
+async def _print_select(queries: Queries, output: Output, ends: bool, options: argparse.Namespace) -> None:
+    printer = _printer(output.columns, options)
+    rows = queries.rows(Script([output]), start=_start(options.start))
+    if ends and output.query.changes is Changes.UPDATES:
+        rows = _once(await Result(output.columns, rows).to_arrow())
+    async for each in rows:
+        printer.show(each)
+    printer.end()
+
+
+async def _once(table: pa.Table) -> AsyncIterator[Rows]:
+    yield Rows(table, None)
 
 
 async def _run_application(kit: Kit, text: str, options: argparse.Namespace) -> None:
@@ -99,7 +155,7 @@ async def _run_application(kit: Kit, text: str, options: argparse.Namespace) -> 
         loop.add_signal_handler(each, stop.set)
     folder = (options.state or Path("streamkit-sql")) / name
     print(f"{name} runs; its state is in {folder}. Ctrl-C stops it.", file=sys.stderr)
-    await Application(kit.backend, text, folder).run(stop)
+    await Application(kit.backend, text, folder, modules=Path(options.words[1]).parent).run(stop)
 
 
 async def _query(kit: Kit, text: str, options: argparse.Namespace) -> None:
@@ -111,8 +167,7 @@ async def _query(kit: Kit, text: str, options: argparse.Namespace) -> None:
         return
     if len(script.outputs) > 1 or script.outputs[0].target is not None:
         raise UsageError("that writes to tables: put it into a file, and `streamkit sql run FILE`")
-    columns = [column.name for column in script.outputs[0].columns]
-    printer = _Watch(columns) if options.watch else _Json() if options.json else _Lines(columns)
+    printer = _printer(script.outputs[0].columns, options)
     left = options.limit
     async for rows in queries.rows(script, start=_start(options.start), follow=options.follow):
         if left is not None and rows.table.num_rows >= left:
@@ -133,14 +188,30 @@ def _print_answer(answer: Answer) -> None:
         print("\t".join(row))
 
 
+def _printer(columns: Sequence[Column], options: argparse.Namespace) -> _Printer:
+    names = [column.name for column in columns]
+    return _Watch(names) if options.watch else _Json(columns) if options.json else _Lines(names)
+
+
+class _Printer(Protocol):
+    def show(self, rows: Rows) -> None: ...
+
+    def end(self) -> None: ...
+
+
 class _Json:
-    """One object a row."""
+    """One object a row, as Flink's JSON format writes it: exact numbers, `2026-01-31 10:00:00.5`, bytes in base64."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._encoder = JsonEncoder([Field(each.name, each.type) for each in columns])
 
     def show(self, rows: Rows) -> None:
-        for index, row in enumerate(rows.table.to_pylist()):
+        for index, line in enumerate(self._encoder.encode(rows.table).to_pylist()):
+            text = line.decode()
             if rows.weights is not None:
-                row = {"op": "+" if rows.weights[index] > 0 else "-", **row}
-            print(json.dumps(row, default=_plain, ensure_ascii=False))
+                sign = "+" if rows.weights[index] > 0 else "-"
+                text = f'{{"op":"{sign}",{text[1:]}'
+            print(text)
         sys.stdout.flush()
 
     def end(self) -> None: ...

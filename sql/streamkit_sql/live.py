@@ -5,7 +5,7 @@ A stream needs no CREATE TABLE: the columns of one that a query names are discov
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,7 @@ from streamkit_sql.tables.streams import SETTLE_MS, Start, StreamSource
 
 if TYPE_CHECKING:
     from streamkit.kit.backend import Backend
+    from streamkit_sql.user_functions.declared import FuncType, TypeLike
 
 SAMPLE_RECORDS_MAX: Final = 1_000
 SAMPLE_BYTES_MAX: Final = 4 << 20
@@ -95,11 +96,31 @@ class Queries:
         self.session = session or Session()
         self._backend = backend
 
+    def register(
+        self,
+        name: str,
+        function: Any,
+        *,
+        result_type: TypeLike | None = None,
+        input_types: Sequence[TypeLike] | None = None,
+        func_type: FuncType = "general",
+        deterministic: bool | None = None,
+    ) -> None:
+        """Makes a Python function one of SQL's, in the queries planned from now on: see `Session.register`."""
+        self.session.register(
+            name,
+            function,
+            result_type=result_type,
+            input_types=input_types,
+            func_type=func_type,
+            deterministic=deterministic,
+        )
+
     async def prepare(self, text: str) -> Script:
         """Plans a script. Streams it names, and has no tables for, are discovered."""
         statements = parse_script(text)
-        known = {*self.session.catalog.tables, *self.session.catalog.views, *_declared(statements)}
-        for name in dict.fromkeys(_tables_named(statements)):
+        known = {*self.session.catalog.tables, *self.session.catalog.views, *declared(statements)}
+        for name in dict.fromkeys(tables_named(statements)):
             if name not in known and self._backend is not None:
                 await self.discover(name)
         return self.session.run(text)
@@ -205,29 +226,29 @@ def _rows(emitted: Emitted) -> Rows:
     return Rows(table.select(range(count)), weights)
 
 
-def _declared(node: Any) -> Iterator[str]:
+def declared(node: Any) -> Iterator[str]:
     """The tables and views a script makes, those of WITH among them."""
     if isinstance(node, tuple | list):
         for each in node:
-            yield from _declared(each)
+            yield from declared(each)
     elif isinstance(node, tree.Node):
         if isinstance(node, tree.CreateTable | tree.CreateView):
             yield node.name.parts[-1]
         elif isinstance(node, tree.With):
             yield from (name for name, _, _ in node.views)
         for each in fields(node):
-            yield from _declared(getattr(node, each.name))
+            yield from declared(getattr(node, each.name))
 
 
-def _tables_named(node: Any) -> Iterator[str]:
+def tables_named(node: Any) -> Iterator[str]:
     """The tables a script names, wherever."""
     if isinstance(node, tuple | list):
         for each in node:
-            yield from _tables_named(each)
+            yield from tables_named(each)
     elif isinstance(node, tree.TableName):
         yield node.name.parts[-1]
     elif isinstance(node, tree.TableArgument) and isinstance(node.table, tree.Name):
         yield node.table.parts[-1]
     elif isinstance(node, tree.Node):
         for each in fields(node):
-            yield from _tables_named(getattr(node, each.name))
+            yield from tables_named(getattr(node, each.name))

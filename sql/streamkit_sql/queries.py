@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from streamkit_sql.runtime.program import Program, ScanEdge, compile_outputs
 from streamkit_sql.session import Session
 from streamkit_sql.tables.definition import TableDefinition
 from streamkit_sql.tables.files import FilesSource
+from streamkit_sql.tables.live_table import LiveSource
 from streamkit_sql.tables.scan import Scan
 from streamkit_sql.tables.source import TableSource
 
@@ -30,34 +33,38 @@ if TYPE_CHECKING:
     from streamkit.kit.backend import Backend
 
 
-def compiled(session: Session, outputs: Sequence[Output]) -> Program:
-    """The program of some queries."""
-    return compile_outputs(outputs, References(session))
+def compiled(session: Session, outputs: Sequence[Output], folder: Path | None = None) -> Program:
+    """The program of some queries. `folder` is that of the application, whose live tables they read."""
+    return compile_outputs(outputs, References(session, folder))
 
 
 class References:
     """Reference tables for lookup joins: files, read again when they have changed."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, folder: Path | None = None) -> None:
         self._session = session
+        self._folder = folder
         self._held: dict[tuple[str, tuple[str, ...]], tuple[object, pa.Table]] = {}
 
     def lookup(self, table: str, names: tuple[str, ...]) -> pa.Table:
         """The columns of all rows; the same object while nothing has changed."""
         definition = self._session.catalog.tables[table]
-        source = FilesSource(definition, lambda: 0)
-        seen = [(name, path.stat().st_mtime_ns, path.stat().st_size) for name, path in source.files()]
+        is_live = definition.connector == "live"
+        source = LiveSource(definition, self._folder) if is_live else FilesSource(definition, lambda: 0)
+        seen: object = source.files()
+        if isinstance(source, LiveSource):
+            seen = [(name, path.stat().st_mtime_ns, path.stat().st_size) for name, path in source.files()]
         held = self._held.get((table, names))
         if held is None or held[0] != seen:
             held = self._held[table, names] = (seen, self._read(definition, source, names))
         return held[1]
 
-    def _read(self, definition: TableDefinition, source: FilesSource, names: tuple[str, ...]) -> pa.Table:
+    def _read(self, definition: TableDefinition, source: FilesSource | LiveSource, names: tuple[str, ...]) -> pa.Table:
         database = connect()
         try:
             planner = Planner(self._session.catalog)
             bound = definition.bind(planner)
-            install(database, [repr(bound)])
+            install(database, [repr(bound)], self._session.catalog.called)
             wanted = {column.name: column for column in bound.columns if column.name in names}
             scan = Scan(definition, bound, wanted, database)
             position: str | None = None
@@ -71,9 +78,15 @@ class References:
 
 
 def tables_of(
-    session: Session, program: Program, database: duckdb.DuckDBPyConnection, backend: Backend | None
+    session: Session,
+    program: Program,
+    database: duckdb.DuckDBPyConnection,
+    backend: Backend | None,
+    *,
+    folder: Path | None = None,
+    sources: Mapping[str, TableSource] = MappingProxyType({}),
 ) -> list[tuple[ScanEdge, TableSource, Scan]]:
-    """What the program's tables are read from."""
+    """What the program's tables are read from; `sources` by name are those that only who calls has."""
     found = []
     texts = [repr(result.output.query) for result in program.results]
     for edge in program.scans:
@@ -83,12 +96,12 @@ def tables_of(
         bound = definition.bind(Planner(session.catalog))
         texts.append(repr(bound))
         scan = Scan(definition, bound, edge.paths, database)
-        found.append((edge, source_of(definition, backend), scan))
-    install(database, texts)
+        found.append((edge, sources.get(edge.table) or source_of(definition, backend, folder), scan))
+    install(database, texts, session.catalog.called)
     return found
 
 
-def source_of(definition: TableDefinition, backend: Backend | None) -> TableSource:
+def source_of(definition: TableDefinition, backend: Backend | None, folder: Path | None = None) -> TableSource:
     """By the table's connector."""
     connector = definition.connector
     if connector == "filesystem":
@@ -99,6 +112,8 @@ def source_of(definition: TableDefinition, backend: Backend | None) -> TableSour
         if backend is None:
             raise NotSupported(f"table {definition.name!r} reads a stream; there are none here.")
         return StreamSource(backend, stream_of(definition.options), starting(definition.options))
+    if connector == "live":
+        return LiveSource(definition, folder)
     if connector == "datagen":
         from streamkit_sql.tables.datagen import DatagenSource
 

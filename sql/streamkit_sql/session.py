@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from streamkit_sql.errors import NotSupported, Place, TypeProblem, UnknownName
+from streamkit_sql.expressions.binder import is_built_in
 from streamkit_sql.expressions.bound import Bound, Column, combine
 from streamkit_sql.expressions.functions import RULES
 from streamkit_sql.language import tree
 from streamkit_sql.language.parser import parse_script
 from streamkit_sql.plan.catalog import Catalog, View, near
+from streamkit_sql.plan.explain import updating_part
 from streamkit_sql.plan.maps import project
 from streamkit_sql.plan.nodes import Changes, Node, Output
 from streamkit_sql.plan.planner import Planner
@@ -24,6 +27,9 @@ from streamkit_sql.plan.scopes import TableScope, reference
 from streamkit_sql.plan.select import sources_settled
 from streamkit_sql.tables.definition import TableDefinition
 from streamkit_sql.types import Kind, SqlType, text_literal
+from streamkit_sql.user_functions import loading
+from streamkit_sql.user_functions.bound import PythonFunction
+from streamkit_sql.user_functions.declared import Declared, FuncType, TypeLike, declared
 
 UPDATABLE: Final = ("print", "blackhole", "live")
 """Connectors that can take that a row goes."""
@@ -48,8 +54,10 @@ class Script:
 class Session:
     """Not to be shared between threads. A statement that fails has changed nothing; those before it have."""
 
-    def __init__(self, catalog: Catalog | None = None) -> None:
+    def __init__(self, catalog: Catalog | None = None, *, folder: Path | None = None) -> None:
+        """Modules with functions are looked for in `folder` first; by default in the working directory."""
         self.catalog = catalog or Catalog(functions=dict(RULES))
+        self._folder = folder
 
     def run(self, text: str) -> Script:
         """Raises SqlError with the place of what is wrong."""
@@ -136,8 +144,48 @@ class Session:
         self.catalog.views[name] = View(statement.query, statement.columns)
 
     def _create_function(self, statement: tree.CreateFunction) -> None:
-        hint = "Use Flink's or DuckDB's functions."
-        raise NotSupported("CREATE FUNCTION is not there yet.", statement.place, hint)
+        name, place = statement.name.parts[-1], statement.place
+        if statement.language != "PYTHON":
+            hint = "Write it in Python: AS 'module.attribute' LANGUAGE PYTHON."
+            raise NotSupported(f"a function in {statement.language.title()}.", place, hint)
+        own = self._user_functions()
+        if name.upper() in own:
+            if statement.if_not_exists:
+                return
+            raise UnknownName(f"there is a function {name!r} already.", place, "DROP it first, or use another name.")
+        if not statement.system and is_built_in(name.upper()):
+            hint = "Use another name, or CREATE TEMPORARY SYSTEM FUNCTION to hide Flink's."
+            raise NotSupported(f"{name.upper()} is Flink's own function, which goes first.", place, hint)
+        found = loading.load(statement.target, self._folder or Path.cwd(), place)
+        self._add_function(name, statement.target, found)
+
+    def register(
+        self,
+        name: str,
+        function: Any,
+        *,
+        result_type: TypeLike | None = None,
+        input_types: Sequence[TypeLike] | None = None,
+        func_type: FuncType = "general",
+        deterministic: bool | None = None,
+    ) -> None:
+        """As CREATE TEMPORARY SYSTEM FUNCTION, of a function that is there: a Python function, an object with `eval` or
+        `accumulate`, or what `udf` and `udaf` made. Takes the place of one of this name."""
+        if not isinstance(function, Declared):
+            if hasattr(function, "_func_type"):
+                function = loading.of_object(function)
+            else:
+                function = declared(function, input_types, result_type, deterministic, func_type=func_type)
+        called = function.function
+        where = getattr(called, "__qualname__", type(called).__qualname__)
+        self._add_function(name, f"{getattr(called, '__module__', '')}.{where}", function)
+
+    def _add_function(self, name: str, target: str, found: Declared) -> None:
+        catalog = self.catalog
+        catalog.functions[name.upper()] = PythonFunction(name, target, found, catalog.called)
+
+    def _user_functions(self) -> dict[str, PythonFunction]:
+        return {key: each for key, each in self.catalog.functions.items() if isinstance(each, PythonFunction)}
 
     def _set(self, statement: tree.SetOption, script: Script) -> None:
         if statement.key is None:
@@ -154,10 +202,14 @@ class Session:
     def _drop(self, statement: tree.Drop) -> None:
         name = statement.name.parts[-1]
         held: dict[str, object] = {
-            "TABLE": self.catalog.tables, "VIEW": self.catalog.views, "FUNCTION": self.catalog.functions,
+            "TABLE": self.catalog.tables, "VIEW": self.catalog.views, "FUNCTION": self._user_functions(),
         }[statement.what]  # type: ignore[assignment]  # fmt: skip
         key = name.upper() if statement.what == "FUNCTION" else name
-        if key in held:
+        if key in held and statement.what == "FUNCTION":
+            del self.catalog.functions[key]
+            if key in RULES:
+                self.catalog.functions[key] = RULES[key]
+        elif key in held:
             del held[key]
         elif not statement.if_exists:
             raise UnknownName(f"there is no {statement.what.lower()} {name!r}.", statement.name.place, near(name, held))
@@ -169,7 +221,9 @@ class Session:
         elif statement.what == "VIEWS":
             names = sorted(catalog.views)
         elif statement.what == "FUNCTIONS":
-            names = sorted(catalog.functions)
+            names = sorted(_shown_names(catalog))
+        elif statement.what == "USER FUNCTIONS":
+            names = [key.lower() for key in sorted(self._user_functions())]
         else:
             from streamkit_sql.language.printer import to_flink
 
@@ -181,7 +235,8 @@ class Session:
                 made = found.to_create()
             script.answers.append(Answer(("result",), [(to_flink(made),)]))
             return
-        script.answers.append(Answer((statement.what.lower().rstrip("s") + " name",), [(each,) for each in names]))
+        what = statement.what.rpartition(" ")[2]
+        script.answers.append(Answer((what.lower().rstrip("s") + " name",), [(each,) for each in names]))
 
     def _describe(self, statement: tree.Describe, script: Script) -> None:
         planner = Planner(self.catalog)
@@ -207,8 +262,14 @@ class Session:
         wanted = [(each.name, each.type) for each in target.written]
         node = self._as_target(planner, node, wanted, statement)
         if node.changes is Changes.UPDATES and target.connector not in UPDATABLE:
-            hint = "Use a window, a table with a primary key in a connector that can update ('live'), or 'print'."
-            text = f"{statement.target.parts[-1]!r} only takes new rows; this query changes rows it gave before."
+            hint = (
+                "Write to a table with a PRIMARY KEY and 'connector' = 'live', or use a window: its rows are given "
+                "once, when it closes."
+            )
+            text = (
+                f"{statement.target.parts[-1]!r} (a {target.connector!r} table) only takes new rows; this query "
+                f"changes rows it gave before, because of its {updating_part(node)}."
+            )
             raise NotSupported(text, statement.place, hint)
         return Output(node, target.name, node.columns)
 
@@ -252,6 +313,11 @@ class Session:
         if any(getattr(given, family) and getattr(wanted, family) for family in families):
             return True
         return given.kind is wanted.kind
+
+
+def _shown_names(catalog: Catalog) -> list[str]:
+    """Functions as SHOW FUNCTIONS has them: users' are in small letters, as Flink keeps them."""
+    return [key.lower() if isinstance(each, PythonFunction) else key for key, each in catalog.functions.items()]
 
 
 def _required(name: str, bound: Bound, of: SqlType) -> Bound:

@@ -99,7 +99,9 @@ def _run(name: str, arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add_arguments(parser)
-    options = parser.parse_args(_with_times_ago(arguments))
+    # argparse leaves words behind options alone, unless it is asked: `sql run --json FILE`.
+    parse = parser.parse_intermixed_args if getattr(command, "WORDS_ANYWHERE", False) else parser.parse_args
+    options = parse(_with_times_ago(arguments))
     status: int = command.run(options, Config.load(os.environ, Path.cwd()))
     return status
 

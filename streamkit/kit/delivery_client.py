@@ -17,7 +17,7 @@ import orjson
 
 from streamkit.kit.delivery import Delivery, changes_of, faults_of
 from streamkit.kit.http_client import HttpClient
-from streamkit.kit.lambda_client import FIREHOSE, Transport, decoded, headers_of
+from streamkit.kit.lambda_client import FIREHOSE, LambdaClient, Transport, decoded, headers_of
 from streamkit.model.errors import ResourceInUse, ResourceNotFound, ServiceUnavailable, UsageError
 from streamkit.model.limits import FIREHOSE_BATCH_BYTES_MAX, FIREHOSE_BATCH_RECORDS_MAX, FIREHOSE_RECORD_BYTES_MAX
 from streamkit.model.names import Scope, StreamArn
@@ -93,6 +93,10 @@ class DeliveryClient:
         return decoded(await self._transport.request("POST", "/", headers, [orjson.dumps(values)]))
 
     # -- looking -----------------------------------------------------------------------------------------------------
+
+    def functions(self) -> LambdaClient:
+        """Those of the same server, over the same connections."""
+        return LambdaClient(self._transport, self._scope)
 
     async def names(self) -> list[str]:
         """In order."""

@@ -279,7 +279,7 @@ def _error_of(answer: Answer) -> errors.StreamkitError:
 class InProcess:
     """Carries requests to a node of this process, whatever its server wants of signatures, and before it listens.
 
-    Invocations, logs and metrics are not served here.
+    Logs and metrics are not served here.
     """
 
     def __init__(self, node: Node, scope: Scope, endpoint: Callable[[], str] = str) -> None:
@@ -287,6 +287,7 @@ class InProcess:
         from streamkit.api.functions import Functions
         from streamkit.api.gateway import Gateway
         from streamkit.api.http import Request, Response
+        from streamkit.api.invoke import InvokeOperations
         from streamkit.api.lambda_service import LambdaService, load_model
         from streamkit.api.mappings import MappingOperations
         from streamkit.api.server import FLUSH_PATH
@@ -310,7 +311,7 @@ class InProcess:
             default_scope=scope,
             request_ids=RequestIds(random.Random(0)),
             metrics=Registry(),
-            rest_services=[LambdaService(load_model(), [functions, mappings])],
+            rest_services=[LambdaService(load_model(), [functions, mappings, InvokeOperations(node.functions)])],
             prefix_routes={f"{FLUSH_PATH}/": flush},
             late_services={FIREHOSE: firehose},
         )

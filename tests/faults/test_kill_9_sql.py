@@ -1,8 +1,10 @@
 """An SQL application killed with `kill -9`: its outputs are those of a run that was never killed.
 
-The application reads a stream of two shards and writes windows to another stream and a selection to files. It is killed
-again and again while records come in. At the end each window must stand in the output stream once, with all its
-records counted, and each selected record in one file, once.
+The application reads a stream of two shards and writes windows to another stream, a selection to files, to a delivery
+stream and to a function, and counts to a live table. It is killed again and again while records come in, some of which
+cannot be read. At the end each window must stand in the output stream once, with all its records counted, each selected
+record in one file, once; the live table must have counted each record, and the error stream each that cannot be read,
+once. The delivery stream and the function must have got each selected record, perhaps more than once.
 
 `pytest tests/faults/test_kill_9_sql.py --kill-rounds 50` kills as often; `--kill-seed` repeats a run.
 """
@@ -17,10 +19,13 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import streamkit
+from streamkit.kit.delivery import Delivery
+from streamkit.kit.lambda_client import package_of
 from streamkit.testing.plugin import StartStreamkit
 
 SCRIPT = """
@@ -31,12 +36,27 @@ CREATE TABLE counts (window_end TIMESTAMP(3), page STRING, n BIGINT) PARTITIONED
 WITH ('connector' = 'kinesis', 'stream' = 'counts', 'format' = 'json');
 CREATE TABLE tens (page STRING, at_ms BIGINT)
 WITH ('connector' = 'filesystem', 'path' = '{out}', 'format' = 'json');
+CREATE TABLE totals (page STRING, n BIGINT, last BIGINT, PRIMARY KEY (page) NOT ENFORCED) WITH ('connector' = 'live');
+CREATE TABLE lake (at_ms BIGINT) WITH ('connector' = 'firehose', 'delivery-stream' = 'lake', 'format' = 'json');
+CREATE TABLE given (at_ms BIGINT) WITH ('connector' = 'lambda', 'function' = 'called', 'format' = 'json');
 EXECUTE STATEMENT SET BEGIN
   INSERT INTO counts
   SELECT window_end, page, COUNT(*)
   FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY page, window_start, window_end;
   INSERT INTO tens SELECT page, at_ms FROM clicks WHERE MOD(at_ms, 10) = 0;
+  INSERT INTO totals SELECT page, COUNT(*), MAX(at_ms) FROM clicks GROUP BY page;
+  INSERT INTO lake SELECT at_ms FROM clicks WHERE MOD(at_ms, 10) = 0;
+  INSERT INTO given SELECT at_ms FROM clicks WHERE MOD(at_ms, 10) = 0;
 END;
+"""
+HANDLER = """
+import base64
+
+def handler(event, context):
+    with open({path!r}, "ab") as file:
+        for record in event["records"]:
+            file.write(base64.b64decode(record["data"]) + b"\\n")
+    return {{"records": [{{"recordId": record["recordId"], "result": "Ok"}} for record in event["records"]]}}
 """
 PAGES = 3
 START_MS = 1_700_000_000_000
@@ -64,12 +84,13 @@ def test_outputs_are_those_of_an_application_that_was_never_killed(
     out = tmp_path / "out"
     script = tmp_path / "app.sql"
     script.write_text(SCRIPT.format(out=out))
-    asyncio.run(_make(server.endpoint))
+    asyncio.run(_make(server.endpoint, tmp_path))
     put = 0
-    for _ in range(kills):
+    for round_ in range(kills):
         application = start(script, tmp_path / "state", server.endpoint)
         deadline = time.monotonic() + draw.uniform(0.3, 2.5)
         put = asyncio.run(_put(server.endpoint, put, RECORDS_PER_KILL))
+        asyncio.run(_put_bad(server.endpoint, round_))
         while time.monotonic() < deadline and application.poll() is None:
             time.sleep(0.01)
         assert application.poll() is None, (tmp_path / "errors").read_text()
@@ -86,7 +107,9 @@ def test_outputs_are_those_of_an_application_that_was_never_killed(
         deadline = time.monotonic() + 60
         while True:
             found = asyncio.run(_counts(server.endpoint))
-            if set(expected) <= set(found) or time.monotonic() > deadline:
+            if (
+                set(expected) <= set(found) and _called(tmp_path) >= set(range(0, put, 10))
+            ) or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
     finally:
@@ -96,12 +119,62 @@ def test_outputs_are_those_of_an_application_that_was_never_killed(
     assert {key: counts.get(key) for key in expected} == {key: [count] for key, count in expected.items()}
     lines = [json.loads(line) for path in out.iterdir() for line in path.read_text().splitlines()]
     assert Counter(line["at_ms"] - START_MS for line in lines) == Counter(range(0, put, 10))
+    totals = {row["page"]: (row["n"], row["last"] - START_MS) for row in _snapshot(tmp_path, "totals")}
+    pages = {f"/{page}": list(range(page, put, PAGES)) for page in range(PAGES)}
+    assert totals == {page: (len(of), of[-1]) for page, of in pages.items()}
+    bad = [(row["error_name"], row["row"]) for row in _snapshot(tmp_path, "error_stream")]
+    assert sorted(bad) == sorted(("malformed", f"bad {round_}") for round_ in range(kills))
+    assert _called(tmp_path) == set(range(0, put, 10))
+    asyncio.run(_flush(server.endpoint))
+    files = [path for path in (tmp_path / "lake").rglob("*") if path.is_file()]
+    text = "".join(path.read_text() for path in files).replace("}{", "}\n{")
+    assert {json.loads(line)["at_ms"] - START_MS for line in text.splitlines()} == set(range(0, put, 10))
 
 
-async def _make(endpoint: str) -> None:
+def _called(folder: Path) -> set[int]:
+    """What the function was given. A line that is being written is left out."""
+    path = folder / "called"
+    lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+    return {json.loads(line)["at_ms"] - START_MS for line in lines}
+
+
+def _snapshot(folder: Path, name: str) -> list[dict[str, Any]]:
+    from streamkit_sql.tables.live_table import read_snapshot, snapshot_path
+
+    rows: list[dict[str, Any]] = read_snapshot(snapshot_path(folder / "state" / "app", name)).to_pylist()
+    return rows
+
+
+async def _make(endpoint: str, folder: Path) -> None:
+    code = folder / "called.py"
+    code.write_text(HANDLER.format(path=str(folder / "called")))
     async with streamkit.open(endpoint) as kit:
         await kit.create_stream("clicks", shards=2)
         await kit.create_stream("counts", shards=2)
+        deliveries = kit.backend.deliveries()
+        await deliveries.ensure(Delivery("lake", str(folder / "lake"), direct=True))
+        functions = deliveries.functions()
+        await functions.call(
+            "CreateFunction",
+            {
+                "FunctionName": "called",
+                "Runtime": "python3.11",
+                "Role": "arn:aws:iam::000000000000:role/r",
+                "Handler": "called.handler",
+                "Code": package_of(code).values,
+            },
+        )
+        await functions.settled_function("called")
+
+
+async def _put_bad(endpoint: str, number: int) -> None:
+    async with streamkit.open(endpoint) as kit:
+        await kit.put("clicks", f"bad {number}", partition_key=str(number))
+
+
+async def _flush(endpoint: str) -> None:
+    async with streamkit.open(endpoint) as kit:
+        await kit.flush_deliveries("lake")
 
 
 async def _put(endpoint: str, first: int, count: int) -> int:

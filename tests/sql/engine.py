@@ -16,7 +16,7 @@ from streamkit_sql.queries import run_bounded
 from streamkit_sql.runtime.results import to_arrow
 from streamkit_sql.session import Session
 from streamkit_sql.types import Kind
-from tests.sql.corpus import Case
+from tests.sql.corpus import HERE, Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def write(case: Case, data: Path, out: Path, *, rows_per_tick: int = 20_000) -> 
 
 
 async def _run(statements: Sequence[str], rows_per_tick: int) -> Answer:
-    session = Session()
+    session = Session(folder=HERE / "flink")
     for statement in statements[:-1]:
         session.run(statement)
     script = session.run(statements[-1])
@@ -82,6 +82,8 @@ def _count(counted: Counter[Any], values: Iterable[Any], columns: Sequence[Colum
 def _python(values: list[Any], column: Column) -> list[Any]:
     if column.type.kind is Kind.INTERVAL_MS:
         return [None if value is None else datetime.timedelta(milliseconds=value) for value in values]
+    if column.type.kind is Kind.INTERVAL_MONTHS:
+        return [None if value is None else {"months": value} for value in values]
     return values
 
 

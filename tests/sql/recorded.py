@@ -18,6 +18,7 @@ import duckdb
 
 from streamkit_sql.expressions import exact
 from streamkit_sql.expressions.bound import Column, Settings
+from streamkit_sql.expressions.functions import python_functions
 from streamkit_sql.language.parser import parse_type
 from streamkit_sql.plan.scopes import Item, TableScope, reference
 from streamkit_sql.runtime.duck import connect
@@ -45,6 +46,7 @@ class Answers:
         """With the rows in `t`, which also has `$n`, the place of a row."""
         database = connect()
         exact.install(database)
+        python_functions.install(database)
         types = {name: parse_type(of) for name, of in self.columns.items()}
         listed = ", ".join(f'"{name}" {of.duckdb}' for name, of in types.items())
         database.execute(f'CREATE TABLE t ({listed}, "$n" BIGINT)')

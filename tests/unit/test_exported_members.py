@@ -118,3 +118,18 @@ def test_whoever_imports_streamkit_finds_its_types() -> None:
     package = inspect.getfile(streamkit).rpartition("/")[0]
     with open(f"{package}/py.typed") as marker:
         assert marker.read() == ""
+
+
+def test_functions_in_python_are_declared_by_these_names() -> None:
+    """What `from streamkit_sql import ..` gives, and nothing else of that package's."""
+    import streamkit_sql
+
+    assert set(streamkit_sql.__all__) == {
+        "AggregateFunction",
+        "FunctionContext",
+        "Row",
+        "ScalarFunction",
+        "udaf",
+        "udf",
+    }
+    assert all(hasattr(streamkit_sql, name) for name in streamkit_sql.__all__)

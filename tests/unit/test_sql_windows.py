@@ -640,12 +640,6 @@ def test_a_window_function_leaves_out_a_row_without_a_time() -> None:
     database.unregister(edge.name)
 
 
-def test_a_session_alone_is_refused_by_name() -> None:
-    """It is no function of a row."""
-    with pytest.raises(NotSupported, match="SESSION"):
-        windowed_stream(spec=WindowSpec("SESSION", gap_ms=1))
-
-
 @settings(max_examples=15, deadline=None)
 @given(EVENTS, CUTS, st.integers(0, 30), st.booleans())
 def test_aggregates_of_aggregates_have_the_same_windows(

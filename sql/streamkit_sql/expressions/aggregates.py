@@ -166,8 +166,17 @@ class _Asked:
 
     def user(self, function: UserFunction) -> Aggregate:
         """A user's aggregate is a DuckDB function over one list an argument, in the order of arrival."""
-        lists = [f"list({each.sql} ORDER BY {ARRIVAL_ORDER}){self.where()}" for each in self.arguments]
-        return self.result(function.result, f"{quoted(function.duckdb_name)}({', '.join(lists)})")
+        if not function.is_aggregate:
+            raise TypeProblem(f"{self.call.name} is no aggregate.", self.place)
+        if self.starred:
+            raise TypeProblem(f"{self.call.name} does not take *.", self.place)
+        arguments = binder.taken(function, self.call, self.arguments, self.settings)
+        if self.call.distinct and len(arguments) != 1:
+            raise NotSupported(f"{self.call.name}(DISTINCT ..) of {len(arguments)} arguments.", self.place)
+        lists = [_in_order(self, each, self.where()) for each in arguments]
+        lists = lists or [f"list(0::TINYINT ORDER BY {ARRIVAL_ORDER}){self.where()}"]
+        name = function.named([each.type for each in arguments], self.settings.zone)
+        return self.result(function.result, f"{quoted(name)}({', '.join(lists)})")
 
     def foreign(self) -> Aggregate:
         """DuckDB's own."""
@@ -429,3 +438,4 @@ _RULES: Final[Mapping[str, Callable[[_Asked], Aggregate]]] = {
     "GROUPING_ID": _grouping,
     "GROUP_ID": _grouping,
 }
+FLINK_AGGREGATES: Final = frozenset(_RULES)

@@ -7,6 +7,7 @@ the last is marked by `Bound.foreign`, for Flink does not have it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import singledispatchmethod
 from typing import Final
 
@@ -61,12 +62,42 @@ def built_in(name: str, functions: Functions) -> FunctionRule | UserFunction | N
     return own or RULES.get(name)
 
 
+def is_built_in(name: str) -> bool:
+    """Whether it is a function of Flink's; in capitals."""
+    from streamkit_sql.expressions.aggregates import FLINK_AGGREGATES
+    from streamkit_sql.expressions.functions import RULES
+
+    return name in RULES or name in SPECIAL or name in FLINK_AGGREGATES
+
+
+def taken(
+    function: UserFunction, call: tree.Call, arguments: tuple[Bound, ...], settings: Settings
+) -> tuple[Bound, ...]:
+    """The arguments in the types that a user's function takes. TypeProblem for others."""
+    parameters = function.parameters
+    if parameters is None:
+        for argument, node in zip(arguments, call.arguments, strict=True):
+            if argument.type.kind is Kind.NULL:
+                raise TypeProblem("NULL has no type here.", node.place, "Write CAST(NULL AS INT) or its like.")
+        return tuple(each.materialized() for each in arguments)
+    if len(parameters) != len(arguments):
+        raise TypeProblem(f"{call.name} takes {len(parameters)} arguments, not {len(arguments)}.", call.place)
+    found = []
+    for argument, of in zip(arguments, parameters, strict=True):
+        if argument.type.kind is not Kind.NULL and merged_type([argument.type, of]) is None:
+            raise mistyped(call.name, arguments, call.place, f"It takes ({', '.join(map(str, parameters))}).")
+        found.append(as_type(argument.materialized(), of.with_null(), settings))
+    return tuple(found)
+
+
 class _Binder:
     def __init__(self, scope: Scope, settings: Settings, functions: Functions) -> None:
         self._scope = scope
         self._settings = settings
         self._functions = functions
         self._depth = 0
+        self._calls: set[str] = set()  # of users' functions
+        self._operands: list[Bound] = []  # of the node that is being bound, as they are bound
 
     def bind(self, node: tree.Expression) -> Bound:
         found = self._scope.replace(node, self.bind)
@@ -75,10 +106,28 @@ class _Binder:
         self._depth += 1
         if self._depth > DEPTH_MAX:
             raise NotSupported(f"an expression of more than {DEPTH_MAX} levels.", node.place)
+        around, self._operands = self._operands, []
         try:
-            return self._bind(node)
+            bound = self._bind(node)
+            if self._calls:
+                bound = self._asked_once(bound, self._operands)
         finally:
             self._depth -= 1
+            self._operands = around
+        around.append(bound)
+        return bound
+
+    def _asked_once(self, bound: Bound, operands: Sequence[Bound]) -> Bound:
+        """A text in which no operand that calls a user's function stands more often than it was written. The whole
+        operand is what is computed once: a CASE in it still asks for a value only where it must."""
+        calling = {each.sql: each for each in operands if any(call in each.sql for call in self._calls)}
+        for text in sorted(calling, key=len, reverse=True):
+            written = sum(each.sql.count(text) for each in operands)
+            if bound.sql.count(text) > written and (written == 1 or calling[text].is_deterministic):
+                name = f"u{bound.sql.count('lambda ')}"
+                body = bound.sql.replace(text, name)
+                bound = replace(bound, sql=f"list_transform([{text}], lambda {name}: {body})[1]")
+        return bound
 
     def _value(self, node: tree.Expression) -> Bound:
         """Not bare NULL, which has no type beside an operator."""
@@ -330,7 +379,7 @@ class _Binder:
         own = next((each for key, each in self._functions.items() if key.upper() == node.name), None)
         if node.over is not None:
             raise NotSupported(f"{node.name} OVER at this place.", node.place, "It stands in SELECT.")
-        if own is None and is_aggregate(node.name):
+        if is_aggregate(node.name) if own is None or callable(own) else own.is_aggregate:
             raise TypeProblem(f"{node.name} is an aggregate and has no place here.", node.place)
         if node.distinct or node.filter is not None or node.order:
             raise TypeProblem(f"{node.name} is no aggregate.", node.place)
@@ -349,17 +398,39 @@ class _Binder:
         return self._user(found, node, arguments)
 
     def _user(self, function: UserFunction, node: tree.Call, arguments: tuple[Bound, ...]) -> Bound:
-        parameters = function.parameters
-        if parameters is not None:
-            if len(parameters) != len(arguments):
-                raise TypeProblem(f"{node.name} takes {len(parameters)} arguments, not {len(arguments)}.", node.place)
-            arguments = tuple(as_type(each, of, self._settings) for each, of in zip(arguments, parameters, strict=True))
-        text = f"{quoted(function.duckdb_name)}({', '.join(each.sql for each in arguments)})"
+        arguments = taken(function, node, arguments, self._settings)
+        name = function.named([each.type for each in arguments], self._settings.zone)
+        text = f"{quoted(name)}({', '.join(each.sql for each in arguments) or '0::TINYINT'})"
+        self._calls.add(text)
         return combine(text, function.result, *arguments, deterministic=function.is_deterministic)
 
     def _processing_time(self, node: tree.Call) -> Bound:
         of = timestamp_ltz(3, nullable=False)
         return Bound(quoted(PROCESSING_TIME), of, frozenset([PROCESSING_TIME]), "processing")
+
+    def _overlaps(self, node: tree.Call) -> Bound:
+        """Whether two periods have a moment in common, their ends included, as Calcite takes it; the second of a
+        pair is an end or a span, and the ends of a pair may be in any order."""
+        pairs = []
+        for period in node.arguments:
+            if not isinstance(period, tree.RowValue) or len(period.values) != 2:
+                raise TypeProblem("OVERLAPS takes two pairs.", period.place, "Write (a, b) OVERLAPS (c, d).")
+            a, b = (self._value(each) for each in period.values)
+            if b.type.is_interval:
+                b = operators.arithmetic("+", a, b, self._settings, period.place)
+            pairs.append((a, b, period.place))
+        settings = self._settings
+        ends = []
+        for a, b, place in pairs:
+            is_sorted = operators.compare("<=", a, b, settings, place)
+            ends.append(operators.case([(is_sorted, a)], b, settings, place))
+            ends.append(operators.case([(is_sorted, b)], a, settings, place))
+        start0, end0, start1, end1 = ends
+        return operators.conjunction(
+            operators.compare(">=", end0, start1, settings, node.place),
+            operators.compare(">=", end1, start0, settings, node.place),
+            "AND",
+        )
 
     def _remainder(self, node: tree.Call) -> Bound:
         a, b = self._arguments(node, 2)
@@ -434,6 +505,7 @@ class _Binder:
 SPECIAL: Final[Mapping[str, Callable[[_Binder, tree.Call], Bound]]] = {
     "PROCTIME": _Binder._processing_time,
     "MOD": _Binder._remainder,
+    "OVERLAPS": _Binder._overlaps,
     "COALESCE": _Binder._coalesce,
     "IFNULL": _Binder._if_null,
     "NULLIF": _Binder._null_if,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -143,12 +143,27 @@ class Aggregate:
 
 
 class UserFunction(Protocol):
-    """A scalar function in Python, registered in DuckDB under `duckdb_name`; vectorised over Arrow."""
+    """A function of the session's own. Without `parameters` it takes arguments of any types.
 
-    duckdb_name: str
-    parameters: tuple[SqlType, ...] | None
-    result: SqlType
-    is_deterministic: bool
+    An aggregate takes a list an argument: the group's values in the order of arrival.
+    """
+
+    @property
+    def parameters(self) -> tuple[SqlType, ...] | None: ...
+
+    @property
+    def result(self) -> SqlType: ...
+
+    @property
+    def is_deterministic(self) -> bool: ...
+
+    @property
+    def is_aggregate(self) -> bool: ...
+
+    def named(self, arguments: Sequence[SqlType], zone: str) -> str:
+        """The function of DuckDB's for arguments of these types; without arguments it takes a TINYINT, whatever it
+        is. `zone` is the session's."""
+        ...
 
 
 ARRIVAL_ORDER: Final = '"$n"'

@@ -311,7 +311,10 @@ class Casts:
     def _date(self, sql: str, source: SqlType, target: SqlType) -> str:
         if source.is_timestamp:
             shown = local(sql, self._settings) if source.kind is Kind.TIMESTAMP_LTZ else sql
-            return f"(DATE '1970-01-01' + CAST(epoch_ms({shown}) // 86400000 AS INTEGER))"
+            if source.kind is Kind.TIMESTAMP_LTZ:
+                return f"CAST({shown} AS DATE)"
+            cut = f"date_trunc('millisecond', {shown})" if source.precision > 3 else shown
+            return f"(DATE '1970-01-01' + CAST(epoch_ms({cut}) // 86400000 AS INTEGER))"
         if source.is_text:
             part = r"\d{1,4}"
             tried = (
@@ -332,12 +335,13 @@ class Casts:
             return sql if source.precision <= target.precision else _cut_time(sql, digits)
         if source.is_text:
             fraction = rf"(?:\.\d{{1,{digits}}})?" if digits else ""
-            clock = r"\d{1,2}:\d{1,2}:\d{1,2}"
+            hour = r"(?:[01]?\d|2[0-3])"
+            clock = rf"{hour}:\d{{1,2}}:\d{{1,2}}"
             tried = (
                 rf"CASE WHEN regexp_full_match({{x}}, ' *{clock}(\.\d*)? *')"
                 rf" THEN TRY_CAST(regexp_extract({{x}}, '{clock}{fraction}') AS TIME)"
-                r" WHEN regexp_full_match({x}, ' *\d{1,2}:\d{1,2} *') THEN TRY_CAST(trim({x}) || ':00' AS TIME)"
-                r" WHEN regexp_full_match({x}, ' *\d{1,2} *') THEN TRY_CAST(trim({x}) || ':00:00' AS TIME) END"
+                r" WHEN regexp_full_match({x}, ' *" + hour + r":\d{1,2} *') THEN TRY_CAST(trim({x}) || ':00' AS TIME)"
+                r" WHEN regexp_full_match({x}, ' *" + hour + r" *') THEN TRY_CAST(trim({x}) || ':00:00' AS TIME) END"
             )
             return once(sql, self._or_fail(tried, "{x}", source, "Expected format: HH:mm:ss[.fff]"))
         raise self._refuse(source, target)
@@ -427,9 +431,10 @@ def _cut_timestamp(sql: str, precision: int, target: SqlType) -> str:
     if precision > 6:
         sql = f"CAST({sql} AS TIMESTAMP)"
     if digits <= 3:
+        # Milliseconds are cut downwards, what is more towards 1970. DuckDB's epoch_ms rounds.
         step = 10 ** (3 - digits)
-        ms = f"epoch_ms({sql})"
-        return f"make_timestamp({ms} * 1000)" if step == 1 else f"make_timestamp({ms} // {step} * {step * 1000})"
+        whole = f"date_trunc('millisecond', {sql})" if precision > 3 else sql
+        return whole if step == 1 else f"make_timestamp(epoch_ms({whole}) // {step} * {step * 1000})"
     return once(sql, f"make_timestamp(epoch_us({{x}}) - (epoch_us({{x}}) % {10 ** (6 - digits)}))")
 
 

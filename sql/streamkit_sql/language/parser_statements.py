@@ -67,7 +67,8 @@ class StatementParser(QueryParser):
         if self.at("OR"):
             self.refuse("CREATE OR REPLACE", "Write DROP .. IF EXISTS before CREATE.")
         temporary = self.accept("TEMPORARY")
-        if temporary and self.accept("SYSTEM"):
+        system = temporary and self.accept("SYSTEM")
+        if system:
             if not self.at("FUNCTION"):
                 self.fail("FUNCTION")
         elif self.token.word in ("CATALOG", "DATABASE"):
@@ -79,7 +80,7 @@ class StatementParser(QueryParser):
         if self.accept("VIEW"):
             return self._create_view(start, temporary=temporary)
         if self.accept("FUNCTION"):
-            return self._create_function(start, temporary=temporary)
+            return self._create_function(start, temporary=temporary, system=system)
         return self.fail("TABLE", "VIEW", "FUNCTION")
 
     def _if_not_exists(self) -> bool:
@@ -208,7 +209,7 @@ class StatementParser(QueryParser):
         query = self.query()
         return tree.CreateView(name, query, columns, if_not_exists, temporary, comment, place=self.place(start))
 
-    def _create_function(self, start: int, *, temporary: bool) -> tree.CreateFunction:
+    def _create_function(self, start: int, *, temporary: bool, system: bool) -> tree.CreateFunction:
         if_not_exists = self._if_not_exists()
         name = self.name("a function's name")
         self.expect("AS")
@@ -221,7 +222,7 @@ class StatementParser(QueryParser):
             self.advance()
         if self.token.word in ("USING", "WITH"):
             self.refuse(f"CREATE FUNCTION .. {self.token.word}", "Functions are Python modules that can be imported.")
-        return tree.CreateFunction(name, target, language, if_not_exists, temporary, place=self.place(start))
+        return tree.CreateFunction(name, target, language, if_not_exists, temporary, system, place=self.place(start))
 
     def _drop(self) -> tree.Statement:
         start = self.token.start
@@ -353,6 +354,8 @@ class StatementParser(QueryParser):
             name = self.name()
             shown: Literal["CREATE TABLE", "CREATE VIEW"] = "CREATE TABLE" if what == "TABLE" else "CREATE VIEW"
             return tree.Show(shown, name, place=self.place(start))
+        if word == "USER" and self.accept("USER", "FUNCTIONS"):
+            return tree.Show("USER FUNCTIONS", place=self.place(start))
         if word not in ("TABLES", "VIEWS", "FUNCTIONS"):
             if self.token.kind is TokenKind.WORD and word in words.SHOWN_ELSEWHERE:
                 self.refuse(f"SHOW {word}", "There are SHOW TABLES, VIEWS, FUNCTIONS and CREATE TABLE.")

@@ -556,7 +556,8 @@ class Printer:
 
     @_print.register
     def _(self, node: tree.CreateFunction) -> tuple[str, int]:
-        text = f"CREATE {'TEMPORARY ' if node.temporary else ''}FUNCTION {_if_not_exists(node.if_not_exists)}"
+        kind = "TEMPORARY SYSTEM " if node.system else "TEMPORARY " if node.temporary else ""
+        text = f"CREATE {kind}FUNCTION {_if_not_exists(node.if_not_exists)}"
         return f"{text}{self.text(node.name)} AS {string_text(node.target)} LANGUAGE {node.language}", 0
 
     @_print.register

@@ -525,13 +525,14 @@ class CreateView(Node):
 
 @dataclass(frozen=True, slots=True)
 class CreateFunction(Node):
-    """`CREATE FUNCTION f AS 'module.name' LANGUAGE PYTHON`."""
+    """`CREATE FUNCTION f AS 'module.name' LANGUAGE PYTHON`. `system` (TEMPORARY SYSTEM) may hide one of Flink's own."""
 
     name: Name
     target: str
     language: str
     if_not_exists: bool = False
     temporary: bool = False
+    system: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -567,7 +568,7 @@ class SetOption(Node):
 
 @dataclass(frozen=True, slots=True)
 class Show(Node):
-    what: Literal["TABLES", "VIEWS", "FUNCTIONS", "CREATE TABLE", "CREATE VIEW"]
+    what: Literal["TABLES", "VIEWS", "FUNCTIONS", "USER FUNCTIONS", "CREATE TABLE", "CREATE VIEW"]
     name: Name | None = None
 
 

@@ -10,6 +10,7 @@ from streamkit_sql.errors import Place, UnknownName
 from streamkit_sql.expressions.bound import FunctionRule, Settings, UserFunction
 from streamkit_sql.language import tree
 from streamkit_sql.tables.definition import TableDefinition
+from streamkit_sql.user_functions.bound import PythonCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Catalog:
     views: dict[str, View] = field(default_factory=dict)
     functions: dict[str, FunctionRule | UserFunction] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
+    called: dict[str, PythonCall] = field(default_factory=dict)
+    """The functions of DuckDB's that queries planned so far may call, by name."""
 
     def find(self, name: tree.Name) -> TableDefinition | View:
         """UnknownName with near names. `default_catalog.default_database.t` is `t`."""

@@ -69,3 +69,23 @@ def _text(value: Any, foreign: set[str]) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_text(each, foreign) for each in value)}]"
     return str(value)
+
+
+_PARTS = {
+    "GroupAggregate": "GROUP BY without a window",
+    "Rank": "ORDER BY with LIMIT or ROW_NUMBER() without a window",
+    "RegularJoin": "join without a bound in time",
+    "SetDifference": "INTERSECT or EXCEPT",
+}
+
+
+def updating_part(node: Any) -> str:
+    """What of a query that updates makes it so, in SQL's words."""
+    inputs: list[Any] = []
+    for each in fields(node):
+        value = getattr(node, each.name)
+        inputs += value if isinstance(value, tuple) else [value]
+    for each in inputs:
+        if isinstance(each, _NODES) and each.changes is Changes.UPDATES:
+            return updating_part(each)
+    return _PARTS.get(type(node).__name__, type(node).__name__)

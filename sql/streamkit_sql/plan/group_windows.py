@@ -16,7 +16,7 @@ from streamkit_sql.language import tree
 from streamkit_sql.plan.nodes import Windowed, WindowOf, WindowSpec
 from streamkit_sql.plan.scopes import Item, reference
 from streamkit_sql.plan.sources import From
-from streamkit_sql.plan.windows import checked
+from streamkit_sql.plan.windows import checked, in_zone, wall_clock
 from streamkit_sql.types import quoted, timestamp
 
 if TYPE_CHECKING:
@@ -81,11 +81,12 @@ def _windowed(planner: Planner, source: From, call: tree.Call, group_by: Sequenc
         spec = checked(WindowSpec("HOP", step_ms=spans[0], size_ms=spans[1]), call.place)
     else:
         spec = WindowSpec("SESSION", gap_ms=spans[0], partition=_others(planner, source, call, group_by))
+    spec = in_zone(spec, time, planner)
     of = timestamp(3, nullable=False)
     added = (Column("$start", of), Column("$end", of), Column("$time", time.type, time.time))
     node = Windowed(
         columns=(*source.node.columns, *added), window=WindowOf("$start", "$end", "$time", time.time, spec),
-        input=source.node, time=time, spec=spec,
+        input=source.node, time=wall_clock(time, spec), spec=spec,
     )  # fmt: skip
     item = Item(_ALIAS, tuple((column.name, reference(column)) for column in added))
     return From(node, (*source.items, item))

@@ -11,20 +11,22 @@ from streamkit_sql.expressions.bound import Bound, Column, combine
 from streamkit_sql.language import tree
 from streamkit_sql.plan import sources, walk
 from streamkit_sql.plan.catalog import View
-from streamkit_sql.plan.maps import both, rename
+from streamkit_sql.plan.maps import both, project, rename
 from streamkit_sql.plan.nodes import (
     Changes,
     IntervalJoin,
     JoinKind,
     LookupJoin,
+    Map,
     Node,
+    Rank,
     RegularJoin,
     TemporalJoin,
     WindowJoin,
 )
 from streamkit_sql.plan.scopes import Item, TableScope, reference
 from streamkit_sql.plan.sources import From
-from streamkit_sql.types import BOOLEAN, quoted
+from streamkit_sql.types import BIGINT, BOOLEAN, quoted
 
 if TYPE_CHECKING:
     from streamkit_sql.plan.planner import Planner
@@ -379,12 +381,20 @@ def _temporal(planner: Planner, source: tree.Join) -> From:
     if as_of.time is None:
         raise TypeProblem("FOR SYSTEM_TIME AS OF takes a time attribute of the left table.", source.right.as_of.place)
     right = _settled(planner, sources.plan(planner, replace(source.right, as_of=None)))
+    each_version = _each_version(right.node) if as_of.time == "event" else None
+    key = right.node.key
+    if each_version is not None:
+        right = From(each_version, right.items)
     renamed_node, columns = rename(right.node, {column.name for column in left.node.columns})
     right = From(renamed_node, tuple(_renamed(item, columns) for item in right.items))
     scope = TableScope((*left.items, *right.items))
     on = _sort(planner, scope, {column.name for column in left.node.columns}, walk.conjuncts(source.condition))
     if not on.left_keys:
         raise NotSupported("a temporal join needs equal keys.", source.place)
+    by = {bound.sql for bound in on.right_keys}
+    if each_version is not None and key is not None and by != {quoted(columns[name].name) for name in key}:
+        hint = f"Its key is {', '.join(key)}."
+        raise TypeProblem("a temporal join is by the versioned table's key, all of it.", source.place, hint)
     kind: Literal["INNER", "LEFT"] = "LEFT" if source.kind == "LEFT" else "INNER"
     out = _columns(left.node, right.node, kind, keeps_time=True)
     residual = both([*(on.rest or []), *_time_bounds(on)])
@@ -398,8 +408,6 @@ def _temporal(planner: Planner, source: tree.Join) -> From:
             left_keys=tuple(on.left_keys), right_keys=tuple(on.right_keys), residual=residual,
         )  # fmt: skip
     else:
-        if kind == "LEFT" and as_of.time == "event":
-            raise NotSupported("LEFT JOIN with FOR SYSTEM_TIME AS OF a row time is not there yet.", source.place)
         versions = next((column for column in right.node.columns if column.time == "event"), None)
         if as_of.time == "event" and versions is None:
             hint = "Declare a watermark and a primary key for it, or deduplicate it by its time."
@@ -407,9 +415,30 @@ def _temporal(planner: Planner, source: tree.Join) -> From:
         node = TemporalJoin(
             columns=out, left=left.node, right=right.node, kind=kind, left_keys=tuple(on.left_keys),
             right_keys=tuple(on.right_keys), left_time=as_of, residual=residual, time_kind=as_of.time,
-            right_time=None if versions is None else reference(versions),
+            right_time=None if versions is None else reference(versions), newest_only=each_version is not None,
         )  # fmt: skip
     return From(node, _with_nulls(scope.items, node))
+
+
+def _each_version(node: Node) -> Node | None:
+    """What a deduplication that keeps the last row by event time is made of: all versions there are, where it would
+    only give the last one of a tick. None for other relations."""
+    if isinstance(node, Map):
+        inner = None if node.condition is not None else _each_version(node.input)
+        return None if inner is None else project(inner, node.projections)
+    if not isinstance(node, Rank) or (node.first, node.last) != (1, 1) or node.input.changes is Changes.UPDATES:
+        return None
+    by = node.ordering[0]
+    if by.expression.time != "event" or not by.descending:
+        return None
+    one = Bound("1::BIGINT", BIGINT.with_null(False))
+    return project(
+        node.input,
+        [
+            (column.name, one if column.name == node.number else reference(node.input.column(column.name)))
+            for column in node.columns
+        ],
+    )
 
 
 def _lookup(planner: Planner, table: tree.TableName) -> str | None:

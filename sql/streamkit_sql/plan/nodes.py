@@ -66,6 +66,9 @@ class WindowSpec:
     offset_ms: int = 0
     gap_ms: int = 0
     partition: tuple[str, ...] = ()  # columns, of SESSION
+    zone: str = "UTC"
+    """Of windows of a TIMESTAMP_LTZ: whose wall clock they are cut by. Their starts and ends are on that clock, and so
+    is the `time` of a Windowed and a WindowAggregate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Unnest(Relation):
 @dataclass(frozen=True, slots=True)
 class Windowed(Relation):
     """A window table function: each row once per window it is in, with `window_start`, `window_end`, `window_time`
-    (the names are in `window`). SESSION is only understood under a WindowAggregate."""
+    (the names are in `window`). A row of SESSION waits until its session has closed."""
 
     input: Node
     time: Bound
@@ -266,6 +269,8 @@ class TemporalJoin(Relation):
     right_time: Bound | None
     time_kind: TimeAttribute
     residual: Bound | None
+    newest_only: bool = False
+    """A version counts only if it is not older than those of its key that came before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Planner:
 
     def is_aggregate(self, name: str) -> bool:
         known = self.catalog.functions.get(name)
-        return aggregates.is_aggregate(name) or bool(getattr(known, "is_aggregate", False))
+        return aggregates.is_aggregate(name) if known is None or callable(known) else known.is_aggregate
 
     def inner(self, views: Mapping[str, View] | None = None) -> Planner:
         """For a query inside; NotSupported where they never end."""

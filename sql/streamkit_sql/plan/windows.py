@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamkit_sql.errors import NotSupported, Place, SyntaxProblem, TypeProblem, UnknownName
@@ -54,13 +54,8 @@ def plan_function(planner: Planner, source: tree.TableFunction) -> Node:
         raise TypeProblem(f"{descriptor.columns[0]!r} is no time attribute.", descriptor.place, hint)
     if origin.node.changes is Changes.UPDATES:
         raise NotSupported(f"{kind} over a relation whose rows change.", source.place)
-    zone = planner.catalog.settings.zone
-    if zone != "UTC" and time.type.kind is Kind.TIMESTAMP_LTZ:
-        hint = (
-            "Set it to UTC, or cast the time to TIMESTAMP(3) in a computed column and declare the watermark for that."
-        )
-        raise NotSupported(f"windows of TIMESTAMP_LTZ in the session's zone {zone}.", source.place, hint)
     spec = _spec(kind, arguments, tuple(_partition(planner, scope, data)), source.place)
+    spec = in_zone(spec, time, planner)
     names = _window_names({name for name, _ in visible}, source.place)
     of = timestamp(3, nullable=False)
     added = (
@@ -76,9 +71,22 @@ def plan_function(planner: Planner, source: tree.TableFunction) -> Node:
         columns=(*columns, *added),
         window=WindowOf(*names, time=time.time, spec=spec),
         input=inner,
-        time=reference(inner.column(_name_of(time, visible))),
+        time=wall_clock(reference(inner.column(_name_of(time, visible))), spec),
         spec=spec,
     )
+
+
+def in_zone(spec: WindowSpec, time: Bound, planner: Planner) -> WindowSpec:
+    """An instant is windowed by the session's clock."""
+    return replace(spec, zone=planner.catalog.settings.zone) if time.type.kind is Kind.TIMESTAMP_LTZ else spec
+
+
+def wall_clock(time: Bound, spec: WindowSpec) -> Bound:
+    """The time attribute as the windows' clock shows it."""
+    from streamkit_sql.expressions.bound import Settings
+    from streamkit_sql.expressions.casts import local
+
+    return replace(time, sql=local(time.sql, Settings(zone=spec.zone)))
 
 
 def _differs(node: Node, columns: tuple[Column, ...]) -> bool:

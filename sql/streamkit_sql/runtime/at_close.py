@@ -48,6 +48,8 @@ class KeptRows:
         self._end_sql = end.sql
         self._is_event = time == "event"
         self.rows = 0
+        self.counts: Counts | None = None
+        """Who is given late rows."""
         self.least_end_ms: int | None = None
 
     def open(self, database: duckdb.DuckDBPyConnection) -> None:
@@ -73,6 +75,9 @@ class KeptRows:
             self.rows += self._database.execute(f"INSERT INTO {self.table} {chosen}").fetchall()[0][0]
             # With late rows this is only a lower bound: a close that finds nothing looks again.
             self.least_end_ms = least_ms if self.least_end_ms is None else min(self.least_end_ms, least_ms)
+        if late_rows and self.counts is not None:
+            names = [quoted(column.name) for column in self._input.columns]
+            self.counts.keep_late(self._database, f"SELECT * FROM {ended} WHERE {late}", names)
         return int(late_rows)
 
     def drop(self, limit_ms: int) -> None:
@@ -107,6 +112,7 @@ class _AtClose:
     def open(self, database: duckdb.DuckDBPyConnection) -> None:
         self._database = database
         for kept in self._kept:
+            kept.counts = self.counts
             kept.open(database)
 
     def step(self, tick: Tick) -> pa.Table | None:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from streamkit.model.sequence import sequence_number
 from streamkit_sql.errors import ValueProblem
 from streamkit_sql.runtime.align import Queue, take
 from streamkit_sql.runtime.engine import Emitted, Engine
 from streamkit_sql.runtime.operator import END_MS, NO_WATERMARK_MS, Edge
 from streamkit_sql.runtime.program import Program, ScanEdge
+from streamkit_sql.runtime.python_calls import FAILED
 from streamkit_sql.tables.scan import Scan, Scanned
 from streamkit_sql.tables.source import SourceBatch, TableSource
 from streamkit_sql.tables.watermark import Watermarks
@@ -63,10 +65,27 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A payload that is no row of its table."""
+    """A payload that is no row of its table, and where it was."""
 
     table: str
     reason: str
+    split: str = ""
+    row: bytes | str | None = None
+    sequence_number: str | None = None
+    watermark_ms: int = NO_WATERMARK_MS
+
+
+@dataclass(frozen=True, slots=True)
+class SplitState:
+    """How far a split is. `holds_back`: the watermark of the query waits for this one."""
+
+    table: str
+    split: str
+    watermark_ms: int
+    is_idle: bool
+    holds_back: bool
+    arrived_ms: int
+    rows_taken: int
 
 
 class Driver:
@@ -96,6 +115,7 @@ class Driver:
         self._threaded = threaded
         self.rows_taken = 0
         """By the last step."""
+        self._taken: dict[tuple[str, str], tuple[int, int]] = {}  # rows and last arrival, by table and split
 
     async def open(self) -> None:
         """Finds the state of a run before. Begins a transaction."""
@@ -122,6 +142,24 @@ class Driver:
     def is_ended(self) -> bool:
         return self.engine.is_ended
 
+    def splits(self) -> list[SplitState]:
+        """How far each is; who asks why a window does not close looks here."""
+        standing = {name: (watermark, is_idle) for name, watermark, is_idle in self._watermarks.standing()}
+        lowest = min((mark for mark, is_idle in standing.values() if not is_idle), default=None)
+        found = []
+        for table in self._tables:
+            for split in table.queues:
+                mark, is_idle = standing.get(table.scan.split_prefix + split, (NO_WATERMARK_MS, False))
+                holds = table.has_watermark and not is_idle and mark == lowest
+                count, arrived_ms = self._taken.get((table.name, split), (0, NO_WATERMARK_MS))
+                found.append(SplitState(table.name, split, mark, is_idle, holds, arrived_ms, count))
+        return found
+
+    def ended_but(self, source: TableSource) -> bool:
+        """Whether the other tables have given all their rows."""
+        queues = [queue for table in self._tables if table.source is not source for queue in table.queues.values()]
+        return bool(queues) and all(queue.read_to_ms >= END_MS and not queue.rows for queue in queues)
+
     async def run(self) -> AsyncIterator[list[Emitted]]:
         """All results until the tables end; nothing is committed."""
         await self.open()
@@ -139,7 +177,7 @@ class Driver:
             return await self._run(partial(self._tick, ended))
         except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException) as error:
             # What expressions' texts raise for values; anything else DuckDB complains of is a fault of ours.
-            text = str(error).split("\n")[0].split(": ", 1)[-1]
+            text = str(error).split("\n")[0].split(": ", 1)[-1].removeprefix(FAILED)
             raise ValueProblem(f"a value stops the query: {text}") from error
 
     async def wait(self, wait_ms: int) -> None:
@@ -222,6 +260,10 @@ class Driver:
             return self.engine.tick({}, watermark_ms=NO_WATERMARK_MS, arrived_ms=0, is_last=ended)
         taken = take(queues, self._rows_per_tick)
         self.rows_taken = sum(len(batch) for _, batch in taken.batches)
+        for owner, batch in taken.batches:
+            key = (owners[owner].name, batch.split)
+            last = batch.arrived_ms if isinstance(batch.arrived_ms, int) else int(batch.arrived_ms[-1])
+            self._taken[key] = (self._taken.get(key, (0, 0))[0] + len(batch), last)
         is_last = ended and not any(queue.rows for queue in queues)
         rows = self._scan(taken.batches, owners)
         if taken.arrived_ms > NO_WATERMARK_MS:
@@ -238,14 +280,24 @@ class Driver:
         if len(self._tables) == 1:
             table = self._tables[0]
             marks: Any = self._watermarks if table.has_watermark else NoMarks()
-            found = table.scan.rows([batch for _, batch in batches], first, marks)
-            self._note(table, found)
+            mine = [batch for _, batch in batches]
+            found = table.scan.rows(mine, first, marks)
+            self._note(table, found, mine)
             self.engine.numbers(found.rows.num_rows)
             return {table.edge: found.rows}
         return self._interleaved(batches, owners, first)
 
-    def _note(self, table: Table, found: Scanned) -> None:
-        self.bad_rows += [BadRow(table.name, each.reason) for each in found.bad]
+    def _note(self, table: Table, found: Scanned, batches: Sequence[SourceBatch]) -> None:
+        if not found.bad:
+            return
+        full = [batch for batch in batches if len(batch)]
+        for each in found.bad:
+            batch = full[each.batch]
+            row = batch.rows.slice(each.index, 1).to_pylist()[0]
+            shard = str(batch.metadata.get("shard-id", batch.split))
+            row = row if row is None or isinstance(row, bytes | str) else json.dumps(row, default=str)
+            mark = self._watermarks.watermark_ms
+            self.bad_rows.append(BadRow(table.name, each.reason, shard, row, _sequence_number(batch, each.index), mark))
 
     def _interleaved(
         self, batches: Sequence[tuple[int, SourceBatch]], owners: Sequence[Table], first: int
@@ -258,7 +310,7 @@ class Driver:
             notes[str(index)] = NoMarks()
             mine = [batch for owner, batch in batches if owners[owner] is table]
             found = table.scan.rows(mine, first, notes[str(index)])
-            self._note(table, found)
+            self._note(table, found, mine)
             tables[table.edge] = found.rows
         numbers: dict[int, list[Any]] = {index: [] for index in range(len(self._tables))}
         marks: dict[int, list[Any]] = {index: [] for index in range(len(self._tables))}
@@ -281,6 +333,16 @@ class Driver:
                 tables[table.edge] = rows
         self.engine.numbers(sum(table.num_rows for table in tables.values()))
         return tables
+
+
+def _sequence_number(batch: SourceBatch, index: int) -> str | None:
+    """Of a stream's record."""
+    created_s = batch.metadata.get("shard-created-s")
+    if created_s is None:
+        return None
+    offset = batch.metadata["offset"][index].as_py()
+    arrived_ms = int(batch.arrivals_ms()[index])
+    return str(sequence_number(created_s, batch.metadata["shard-index"], offset, arrived_ms))
 
 
 class NoMarks:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from streamkit_sql.expressions.bound import Column
-from streamkit_sql.plan.nodes import Changes, Output
+from streamkit_sql.plan.nodes import Changes, Output, Scan
 from streamkit_sql.runtime.duck import table_of
 from streamkit_sql.runtime.operator import END_MS, NO_WATERMARK_MS, Edge, Tick
 from streamkit_sql.runtime.program import Program
@@ -26,6 +26,14 @@ class Emitted:
     """Rows of a query's result: its columns, and `$w` last where it updates. Never empty."""
 
     output: Output
+    rows: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Rows that an operator left out in a tick; `tables` are those its rows come from. See `Counts.late`."""
+
+    tables: tuple[str, ...]
     rows: pa.Table
 
 
@@ -81,6 +89,15 @@ class Engine:
     @property
     def late_rows(self) -> int:
         return sum(step.operator.counts.late_rows for step in self.program.steps)
+
+    def take_late(self) -> list[Late]:
+        """Those since it was asked last."""
+        found = []
+        for step in self.program.steps:
+            if step.operator.counts.late:
+                found.append(Late(tuple(sorted(_tables(step.node))), pa.concat_tables(step.operator.counts.late)))
+                step.operator.counts.late.clear()
+        return found
 
     def numbers(self, count: int) -> int:
         """The first of `count` places in the order of arrival."""
@@ -154,6 +171,14 @@ class Engine:
             if table.num_rows:
                 emitted.append(Emitted(result.output, table))
         return emitted
+
+
+def _tables(node: Any) -> set[str]:
+    """What a relation is made of."""
+    if isinstance(node, Scan):
+        return {node.table}
+    inner = [getattr(node, each) for each in ("input", "left", "right") if hasattr(node, each)]
+    return set().union(*(_tables(each) for each in [*inner, *getattr(node, "inputs", ())]))
 
 
 def _scannable(table: pa.Table) -> pa.Table:

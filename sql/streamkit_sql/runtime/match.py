@@ -568,12 +568,15 @@ class MatchOperator:
             'false AS "$$o"',
         ]
         late = f"{time} <= {WATERMARK}" if self._is_event else "false"
-        source = f'SELECT {", ".join(cells)}, {late} AS "$$late" FROM ({self._input.sql})'
+        source = f'SELECT {", ".join(cells)}, {late} AS "$$late", {WATERMARK} FROM ({self._input.sql})'
         self._database.execute(f"CREATE OR REPLACE TEMP TABLE {self._new} AS {source}")
         count = self._rows.one(f"SELECT count(*) FROM {self._new}")
         self._next += count
-        added = self._rows.add(f'SELECT * EXCLUDE ("$$late") FROM {self._new} WHERE NOT "$$late"') if count else 0
-        self.counts.late_rows += count - added
+        taken = f'SELECT * EXCLUDE ("$$late", {WATERMARK}) FROM {self._new} WHERE NOT "$$late"'
+        added = self._rows.add(taken) if count else 0
+        if added < count:
+            self.counts.late_rows += count - added
+            self.counts.keep_late(self._database, f'SELECT * FROM {self._new} WHERE "$$late"', names)
         if added:
             self._look()
 

@@ -8,11 +8,13 @@ query filters away are never copied.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from streamkit_sql.expressions.bound import Column
+from streamkit_sql.limits import ERROR_ROW_CHARACTERS_MAX, LATE_ROWS_PER_TICK_MAX
 from streamkit_sql.plan.nodes import Changes
+from streamkit_sql.runtime.duck import table_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,6 +77,15 @@ class Counts:
     """What an operator reports; they only grow."""
 
     late_rows: int = 0
+    late: list[pa.Table] = field(default_factory=list)
+    """Late rows of this tick: `row`, their text, and `wm`, the watermark before them. Whoever steps takes them out."""
+
+    def keep_late(self, database: duckdb.DuckDBPyConnection, source: str, names: Sequence[str]) -> None:
+        """`source` is a SELECT of late rows with `$wm`; `names` are the (quoted) columns that tell what they were."""
+        cells = ", ".join(f"{name} := {name}" for name in names)
+        text = f"left(to_json(struct_pack({cells}))::VARCHAR, {ERROR_ROW_CHARACTERS_MAX})" if cells else "NULL::VARCHAR"
+        asked = f'SELECT {text} AS "row", "$wm" AS wm FROM ({source}) LIMIT {LATE_ROWS_PER_TICK_MAX}'
+        self.late.append(table_of(database, asked))
 
 
 class Operator(Protocol):

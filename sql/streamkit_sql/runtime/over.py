@@ -420,7 +420,11 @@ class OverOperator:
             added = self._table.add(f"SELECT * FROM {self._new} WHERE (NOT ({late}){listed}){floor}")
         else:
             added = self._table.add(f"SELECT * FROM {self._new}")
-        self.counts.late_rows += count - added
+        if added < count:
+            self.counts.late_rows += count - added
+            kept = f"SELECT {_PLACE} FROM {self._table.sql}"
+            late_rows_sql = f'SELECT *, {_BEFORE} AS "$wm" FROM {self._new} WHERE {_PLACE} NOT IN ({kept})'
+            self.counts.keep_late(self._database, late_rows_sql, self._names)
         if added:
             self._least_ms = least_ms if self._least_ms is None else min(self._least_ms, least_ms)
 

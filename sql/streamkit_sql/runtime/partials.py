@@ -36,6 +36,14 @@ def instant_sql(ms_sql: str) -> str:
     return f"make_timestamp({ms_sql} * 1000)"
 
 
+def instant_of(ms_sql: str, zone: str) -> str:
+    """The TIMESTAMP_LTZ at which a window's clock shows these milliseconds."""
+    from streamkit_sql.expressions.bound import Settings
+    from streamkit_sql.expressions.casts import instant
+
+    return instant(instant_sql(ms_sql), Settings(zone=zone))
+
+
 class Partials:
     """The texts of a node's accumulators. Stored columns are named `$$k0` .. for keys and `$$a0_0` .. for accumulators;
     columns that aggregates read again keep their names."""
@@ -127,7 +135,8 @@ class Partials:
         for index, (name, aggregate) in enumerate(node.aggregates):
             cells[name] = self._final(index, aggregate)
         texts = {"start": start, "end": end, "time": f"({end} - 1)"}
-        return cells | {name: instant_sql(texts[of]) for name, of in node.outputs}
+        zone = {"time": node.spec.zone}
+        return cells | {name: instant_of(texts[of], zone.get(of, "UTC")) for name, of in node.outputs}
 
     def _final(self, index: int, aggregate: Aggregate) -> str:
         if self.is_raw or not aggregate.is_mergeable:

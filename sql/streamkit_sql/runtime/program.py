@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -45,6 +46,7 @@ from streamkit_sql.types import quoted
 
 _OPERATORS: Mapping[type, tuple[str, str]] = {
     WindowAggregate: ("windows", "WindowAggregateOperator"),
+    Windowed: ("session_rows", "SessionRowsOperator"),
     WindowRank: ("at_close", "WindowRankOperator"),
     WindowJoin: ("at_close", "WindowJoinOperator"),
     GroupAggregate: ("groups", "GroupAggregateOperator"),
@@ -132,7 +134,7 @@ def _make(program: Program, node: Node, context: Any) -> Input:
         return Input(sql, node.columns, node.changes, inner.edges)
     if isinstance(node, Unnest):
         return _unnest(program, node, context)
-    if isinstance(node, Windowed):
+    if isinstance(node, Windowed) and node.spec.kind != "SESSION":
         windows: Any = import_module("streamkit_sql.runtime.windows")
         inner = _input(program, node.input, context)
         return Input(windows.windowed_sql(inner.sql, node), node.columns, node.changes, inner.edges)
@@ -208,14 +210,41 @@ def _of_edge(node: Node, edge: Edge) -> Input:
     return Input(f"SELECT {', '.join(cells)} FROM {edge.name}", node.columns, node.changes, (edge,))
 
 
+def _zone(node: Node) -> str:
+    """The clock that windows close by which the node's operator goes by."""
+    if isinstance(node, WindowAggregate | Windowed):
+        return node.spec.zone
+    if isinstance(node, WindowRank | WindowJoin):
+        sides = [getattr(node, each) for each in ("input", "left") if hasattr(node, each)]
+        return next((side.window.spec.zone for side in sides if side.window is not None), "UTC")
+    return "UTC"
+
+
 def _step(program: Program, node: Node, context: Any) -> Input:
     module, name = _OPERATORS[type(node)]
     make: Callable[..., Operator] = getattr(import_module(f"streamkit_sql.runtime.{module}"), name)
     sides: list[Node] = [getattr(node, each) for each in ("input", "left", "right") if hasattr(node, each)]
-    inputs = [_input(program, each, context) for each in sides]
+    inputs = [_once(program, each, _input(program, each, context)) for each in sides]
     own = f"{module}_{len(program.steps)}"
     extra = [context] if isinstance(node, LookupJoin) else []
-    operator = make(own, node, *inputs, *extra)
+    zone = _zone(node)
+    if zone != "UTC":
+        zones: Any = import_module("streamkit_sql.runtime.zones")
+        operator: Operator = zones.InZone(zone, partial(make, own, node), inputs)
+    else:
+        operator = make(own, node, *inputs, *extra)
     edge = Edge(f"out_{own}")
     program.steps.append(Step(operator, node, edge))
     return _of_edge(node, edge)
+
+
+def _once(program: Program, node: Node, input: Input) -> Input:
+    """What a user's function makes is made once in a tick, however often an operator reads its input."""
+    from streamkit_sql.runtime import once
+
+    if not once.calls_python(input.sql):
+        return input
+    operator = once.OnceOperator(f"once_{len(program.steps)}", input)
+    program.steps.append(Step(operator, node, Edge(f"out_{operator.name}")))
+    program._inputs[node] = operator.kept
+    return operator.kept

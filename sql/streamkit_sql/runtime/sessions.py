@@ -23,7 +23,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from streamkit_sql.errors import ValueProblem
-from streamkit_sql.plan.nodes import NUMBER, WATERMARK, WindowAggregate
+from streamkit_sql.plan.nodes import NUMBER, WATERMARK, WindowAggregate, Windowed
 from streamkit_sql.runtime.duck import table_of
 from streamkit_sql.runtime.operator import Counts, Input, Tick
 from streamkit_sql.runtime.partials import END, START, Partials
@@ -32,6 +32,8 @@ from streamkit_sql.types import quoted
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+    from streamkit_sql.runtime.session_rows import KeptRows
 
 TIME: Final = '"$$time"'
 CLOSED: Final = '"$$closed"'
@@ -47,7 +49,15 @@ class Sessions:
     """`NAME_sessions` has a row per tick, session and key, with the session's interval as that tick alone knew it.
     They are put together when one of them has come to its end."""
 
-    def __init__(self, name: str, node: WindowAggregate, input: Input, counts: Counts) -> None:
+    def __init__(
+        self,
+        name: str,
+        node: WindowAggregate | Windowed,
+        input: Input,
+        counts: Counts,
+        rows: KeptRows | None = None,
+    ) -> None:
+        """`rows` says what is kept of each where there is no aggregate."""
         assert node.time is not None
         assert node.spec.gap_ms > 0
         self._table = quoted(f"{name}_sessions")
@@ -57,15 +67,22 @@ class Sessions:
         self._node = node
         self._input = input
         self._counts = counts
-        self._partials = Partials(node, input)
+        self._partials: Partials | KeptRows
+        if isinstance(node, WindowAggregate):
+            self._partials = Partials(node, input)
+            time_kind: str = node.time_kind
+            read = frozenset().union(*(bound.columns for _, bound in node.keys))
+        else:
+            assert rows is not None
+            assert node.window is not None
+            self._partials, time_kind, read = rows, node.window.time, frozenset()
         self._gap_ms = node.spec.gap_ms
-        self._is_event = node.time_kind == "event"
+        self._is_event = time_kind == "event"
         self._apart = ">" if self._is_event else ">="
         types = {column.name: column.type.duckdb for column in input.columns}
         self._partition = [quoted(column) for column in node.spec.partition]
         self._parts = [f'"$$s{index}"' for index in range(len(node.spec.partition))]
         self._types = [types[column] for column in node.spec.partition]
-        read = frozenset().union(*(bound.columns for _, bound in node.keys))
         self._is_one_per_session = self._partials.is_by_key and read <= set(node.spec.partition)
         self._least_end_ms: int | None = None
         self._rows = 0
@@ -174,7 +191,10 @@ class Sessions:
         same = f'v."$$suspect" = s."$$suspect" AND "$$number" = {NUMBER} AND "$$when" = {TIME}'
         joined += f" LEFT JOIN {quoted(self._verdicts)} AS v ON {same}"
         told = f'SELECT r.*, coalesce("$$verdict", 0) AS {CLOSED} FROM {timed} AS r LEFT {joined}'
-        self._counts.late_rows += self._one(f"SELECT count(*) FROM ({told}) WHERE {CLOSED} = {_DROPPED}")
+        if late_rows := self._one(f"SELECT count(*) FROM ({told}) WHERE {CLOSED} = {_DROPPED}"):
+            self._counts.late_rows += late_rows
+            late_names = [quoted(column.name) for column in self._input.columns]
+            self._counts.keep_late(database, f"SELECT * FROM ({told}) WHERE {CLOSED} = {_DROPPED}", late_names)
         return f"(SELECT * FROM ({told}) WHERE {CLOSED} <> {_DROPPED})"
 
     def _mark(self, closed: list[tuple[int, int, int, int]]) -> None:

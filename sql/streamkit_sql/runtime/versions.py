@@ -106,7 +106,7 @@ class TemporalJoinOperator:
             by = ", ".join(key for key, _ in self._right_keys)
             comes = f"bool_or({_IS_THERE}) OVER (PARTITION BY {by})"
             rows = f"SELECT * FROM ({rows}) QUALIFY {_IS_THERE} OR NOT {comes}"
-        if getattr(node, "newest_only", False):
+        if node.newest_only:
             rows = self._newest(rows)
         self._versions.add(rows)
         self._has_old = True

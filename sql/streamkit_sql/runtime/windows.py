@@ -27,7 +27,7 @@ from streamkit_sql.errors import NotSupported, ValueProblem
 from streamkit_sql.plan.nodes import WATERMARK, Changes, WindowAggregate, Windowed
 from streamkit_sql.runtime.duck import table_of
 from streamkit_sql.runtime.operator import NO_WATERMARK_MS, Counts, Input, Tick
-from streamkit_sql.runtime.partials import END, START, Partials, instant_sql
+from streamkit_sql.runtime.partials import END, START, Partials, instant_of, instant_sql
 from streamkit_sql.runtime.sessions import Sessions
 from streamkit_sql.runtime.slices import Slices
 from streamkit_sql.types import quoted
@@ -59,8 +59,7 @@ def windowed_sql(input_sql: str, node: Windowed) -> str:
     Nothing is late here: Flink's function assigns windows whatever the watermark is, and what reads them decides. A row
     without a time is left out (`AlignedWindowTableFunctionOperator`: "null timestamp would be dropped").
     """
-    if node.spec.kind == "SESSION":
-        raise NotSupported("SESSION is only supported under an aggregate by its windows.")
+    assert node.spec.kind != "SESSION"
     assert node.window is not None
     slices = Slices.of(node.spec)
     timed = f"SELECT *, epoch_ms({node.time.sql}) AS {TIME} FROM ({input_sql}) WHERE {node.time.sql} IS NOT NULL"
@@ -71,11 +70,11 @@ def windowed_sql(input_sql: str, node: Windowed) -> str:
         windows = f"range({slices.first_sql(SLICE)}, {slices.last_sql(SLICE)} + 1, {slices.step_ms})"
         ends = f"SELECT *, unnest({windows}) AS {END} FROM ({sliced})"
     texts = (
-        (node.window.start, slices.start_sql(END)),
-        (node.window.end, END),
-        (node.window.time_column, f"({END} - 1)"),
+        (node.window.start, instant_sql(slices.start_sql(END))),
+        (node.window.end, instant_sql(END)),
+        (node.window.time_column, instant_of(f"({END} - 1)", node.spec.zone)),
     )
-    added = [f"{instant_sql(text)} AS {quoted(name)}" for name, text in texts if name is not None]
+    added = [f"{text} AS {quoted(name)}" for name, text in texts if name is not None]
     return f"SELECT * EXCLUDE ({TIME}, {SLICE}, {END}), {', '.join(added)} FROM ({ends})"
 
 
@@ -178,7 +177,10 @@ class Panes:
         if slices.has_gaps:
             source = f"(SELECT * FROM {source} WHERE {FIRST} <= {LAST})"
         late = f"{LAST} - 1 <= {_BEFORE}"
-        self._counts.late_rows += self._one(f"SELECT count(*) FROM {source} WHERE {late}")
+        if late_rows := self._one(f"SELECT count(*) FROM {source} WHERE {late}"):
+            self._counts.late_rows += late_rows
+            names = [quoted(column.name) for column in self._input.columns]
+            self._counts.keep_late(self._database, f"SELECT * FROM {source} WHERE {late}", names)
         first = FIRST if slices.is_single else f"greatest({FIRST}, {slices.next_end_sql(_NEXT)})"
         moved = first if self._folds else SLICE
         return f"(SELECT * REPLACE ({first} AS {FIRST}, {moved} AS {SLICE}) FROM {source} WHERE NOT ({late}))"

@@ -40,9 +40,10 @@ METADATA: Final[Mapping[str, Mapping[str, SqlType]]] = {
         "file.modification-time": timestamp_ltz(3, nullable=False),
     },
     "datagen": {},
+    "live": {},
 }
 """What can be read beside the rows, by connector: Flink's keys and types."""
-READABLE: Final = ("filesystem", "kinesis", "datagen")
+READABLE: Final = ("filesystem", "kinesis", "datagen", "live", "streamkit-errors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,8 @@ class TableDefinition:
         """Whether its rows end by themselves."""
         if self.connector == "filesystem":
             return "source.monitor-interval" not in self.options
+        if self.connector == "live":
+            return True
         if self.connector == "datagen":
             ends = [key for key in self.options if key.startswith("fields.") and key.endswith(".end")]
             return "number-of-rows" in self.options or bool(ends)

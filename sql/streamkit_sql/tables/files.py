@@ -1,8 +1,8 @@
 """The `filesystem` connector: a file or a directory of files as rows, and rows as files of a directory.
 
 A directory's files are read in the order of their names, as one split, so that a replay gives the same rows in the same
-order. Hidden files (a name that begins with `.` or `_`) are left out, as Flink's. Positions are `name:offset`, where an
-offset counts bytes of a text file, or rows of Parquet.
+order. They are read from this machine or from S3 (`places`), and written to this machine. Positions are
+`name:offset`, where an offset counts bytes of a text file, or rows of Parquet.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pyarrow as pa
 from streamkit_sql.errors import SqlError, UnknownName
 from streamkit_sql.tables.definition import TableDefinition
 from streamkit_sql.tables.options import is_true, unescaped
+from streamkit_sql.tables.places import File, place_of
 from streamkit_sql.tables.source import SourceBatch
 
 if TYPE_CHECKING:
@@ -32,22 +33,13 @@ LINE_BYTES_MAX: Final = 64 << 20
 PART: Final = "part"
 
 
-def path_of(table: TableDefinition) -> Path:
-    """`path` as a local one; SqlError for what is not on this machine."""
-    text = table.options["path"]
-    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):(//)?", text)
-    if match and match[1] != "file":
-        raise SqlError(f"the path {text!r} is not on this machine.", table.place, "Give a path, or file:///..")
-    return Path(text[match.end() :] if match else text)
-
-
 class FilesSource:
     """All rows of a path, then its end; with `source.monitor-interval`, files that come later too."""
 
     def __init__(self, table: TableDefinition, arrived_ms: Callable[[], int]) -> None:
         """`arrived_ms` is asked at each read; a file's rows have no arrival of their own."""
         self.is_bounded = table.is_bounded
-        self._path = path_of(table)
+        self._place = place_of(table)
         self._format = table.format
         self._arrived_ms = arrived_ms
         pattern = table.options.get("source.path.regex-pattern")
@@ -55,22 +47,19 @@ class FilesSource:
         options = table.format_options
         quoted = self._format == "csv" and not is_true(options.get("disable-quote-character", "false"))
         self._quote = unescaped(options.get("quote-character", '"')).encode() if quoted else b""
-        if not self._path.exists() and self.is_bounded:
-            raise UnknownName(f"there is no file {str(self._path)!r}.", table.place)
+        self._known: list[File] | None = None
+        if self.is_bounded and not self._place.is_there():
+            raise UnknownName(f"there is no file {table.options['path']!r}.", table.place)
 
-    def files(self) -> list[tuple[str, Path]]:
-        """Names below the path, in their order, and where they are."""
-        if self._path.is_file():
-            return [(self._path.name, self._path)]
-        found = []
-        for folder, folders, names in os.walk(self._path):
-            folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-            for name in names:
-                path = Path(folder, name)
-                if name.startswith((".", "_")) or (self._pattern and not self._pattern.fullmatch(str(path))):
-                    continue
-                found.append((path.relative_to(self._path).as_posix(), path))
-        return sorted(found)
+    def files(self) -> list[File]:
+        """What there is now, in the order of names; equal where nothing has changed."""
+        return [each for each in self._place.files() if not self._pattern or self._pattern.fullmatch(each.path)]
+
+    def _files(self) -> list[File]:
+        """What is read: a bounded table's files are those of the first look."""
+        if self._known is None or not self.is_bounded:
+            self._known = self.files()
+        return self._known
 
     async def splits(self) -> Sequence[str]:
         return [SPLIT]
@@ -82,18 +71,18 @@ class FilesSource:
         """`read`, where waiting for the disk does no harm."""
         name, _, offset = (position or ":0").rpartition(":")
         start = int(offset)
-        for each, path in self.files():
-            if each < name:
+        for each in self._files():
+            if each.name < name:
                 continue
-            at = start if each == name else 0
+            at = start if each.name == name else 0
             read = self._parquet if self._format == "parquet" else self._lines
-            rows, after = read(path, at, rows_max, bytes_max)
+            rows, after = read(each, at, rows_max, bytes_max)
             if rows is not None and len(rows):
-                return SourceBatch(SPLIT, rows, self._arrived_ms(), f"{each}:{after}", _metadata(path))
+                return SourceBatch(SPLIT, rows, self._arrived_ms(), f"{each.name}:{after}", _metadata(each))
         return None
 
-    def _lines(self, path: Path, at: int, rows_max: int, bytes_max: int) -> tuple[pa.BinaryArray | None, int]:
-        with path.open("rb") as file:
+    def _lines(self, path: File, at: int, rows_max: int, bytes_max: int) -> tuple[pa.BinaryArray | None, int]:
+        with self._place.open(path) as file:
             wanted = max(bytes_max, 1)
             while True:
                 file.seek(at)
@@ -123,10 +112,10 @@ class FilesSource:
             ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
         return ends
 
-    def _parquet(self, path: Path, at: int, rows_max: int, bytes_max: int) -> tuple[pa.Table | None, int]:
+    def _parquet(self, path: File, at: int, rows_max: int, bytes_max: int) -> tuple[pa.Table | None, int]:
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
+        with self._place.open(path) as opened, pq.ParquetFile(opened) as file:
             passed = 0
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
@@ -154,13 +143,12 @@ def _cut(data: bytes, stops: Any) -> pa.BinaryArray:
     return pa.Array.from_buffers(pa.binary(), len(stops), [None, pa.py_buffer(offsets), pa.py_buffer(packed)])
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    found = path.stat()
+def _metadata(file: File) -> dict[str, Any]:
     return {
-        "file.path": str(path),
-        "file.name": path.name,
-        "file.size": found.st_size,
-        "file.modification-time": pa.scalar(int(found.st_mtime * 1000) * 1000, pa.timestamp("us")),
+        "file.path": file.path,
+        "file.name": file.path.rpartition("/")[2],
+        "file.size": file.size_bytes,
+        "file.modification-time": pa.scalar(file.modified_ns // 1_000_000 * 1000, pa.timestamp("us")),
     }
 
 

@@ -99,8 +99,8 @@ def scalar_text(value: Any) -> str:
 def document_text(value: Any) -> str:
     """As Jackson's `JsonNode.toString`: without blanks, doubles in Java's form, of equal keys the last."""
     if isinstance(value, Object):
-        members = dict(value)
-        return "{" + ",".join(f"{_quoted(name)}:{document_text(each)}" for name, each in members.items()) + "}"
+        members = [f"{_quoted(scalar_text(name))}:{document_text(each)}" for name, each in dict(value).items()]
+        return "{" + ",".join(members) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(document_text, value)) + "]"
     if value is None:
@@ -235,7 +235,7 @@ def _collection(of: SqlType, reading: JsonReading) -> Converter:
     def entries(value: Any) -> list[tuple[str, Any]]:
         if not isinstance(value, Object):
             raise ValueError("it is no object")
-        return list({name: convert(each) for name, each in value}.items())
+        return list({scalar_text(name): convert(each) for name, each in value}.items())
 
     return entries
 

@@ -132,14 +132,16 @@ CONNECTORS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     "print": {"print-identifier": _text, "standard-error": _boolean},
     "blackhole": {},
-    "streamkit-delivery": {"delivery-stream": _text},
-    "live": {},
+    "firehose": {"delivery-stream": _text, "aws.*": _text, "sink.*": _text},
+    "lambda": {"function": _text},
+    "live": {"path": _text},
 }
-ALIASES: Final = {"kinesis-legacy": "kinesis"}
+ALIASES: Final = {"kinesis-legacy": "kinesis", "streamkit-delivery": "firehose"}
 REQUIRED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "filesystem": (("path",), ("format",)),
     "kinesis": (("stream.arn", "stream"), ("format",)),
-    "streamkit-delivery": (("delivery-stream",), ("format",)),
+    "firehose": (("delivery-stream",), ("format",)),
+    "lambda": (("function",), ("format",)),
 }
 """One of each group must be there."""
 _REFUSED_CONNECTORS: Final = {
@@ -224,6 +226,8 @@ def check(table: str, options: Mapping[str, str], place: Place = NOWHERE) -> tup
         raise UnknownName(f"there is no format {name!r}.", place, near(name, list(FORMATS)))
     if name == "parquet" and connector != "filesystem":
         raise NotSupported("Parquet is a format of files; one record has no room for a file.", place)
+    if connector == "live" and name is not None:
+        raise SqlError(f"the live table {table!r} has no 'format': it keeps columns as they are.", place)
     known = {**_COMMON, **CONNECTORS[connector]}
     if name is not None:
         known |= {f"{name}.{key}": test for key, test in FORMATS[name].items()}

@@ -1,4 +1,4 @@
-"""What queries write to: files, streams, the standard output, nothing.
+"""What queries write to: files, streams, the standard output, nothing. (`sinks_calls`: delivery streams, functions.)
 
 A sink gets what it shall write as payloads that are durable already (see `application`), under the number of the
 checkpoint they belong to; after a crash it gets the last ones again. What it has of them is left out: a file is named
@@ -20,7 +20,8 @@ import pyarrow as pa
 from streamkit_sql.errors import NotSupported
 from streamkit_sql.tables.definition import TableDefinition
 from streamkit_sql.tables.encode import encoder_of, parquet_bytes
-from streamkit_sql.tables.files import FileParts, path_of
+from streamkit_sql.tables.files import FileParts
+from streamkit_sql.tables.places import path_of
 
 if TYPE_CHECKING:
     from streamkit.kit.backend import Backend
@@ -65,6 +66,10 @@ def open_sink(table: TableDefinition, backend: Backend | None) -> Sink:
         return BlackholeSink()
     if connector == "kinesis" and backend is not None:
         return StreamSink(table, backend)
+    if connector in ("firehose", "lambda") and backend is not None:
+        from streamkit_sql.tables.sinks_calls import DeliverySink, FunctionSink
+
+        return DeliverySink(table, backend) if connector == "firehose" else FunctionSink(table, backend)
     raise NotSupported(f"table {table.name!r} cannot be written: it is a {connector!r}.", table.place)
 
 

@@ -47,7 +47,10 @@ class TableSource(Protocol):
     The same positions give the same rows, in the same order, whatever `rows_max` is.
     """
 
-    is_bounded: bool
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is nothing behind what it has given, when it gives nothing."""
+        ...
 
     async def splits(self) -> Sequence[str]:
         """The splits there are by now; each has an order of its own and is read by itself."""

@@ -111,6 +111,8 @@ def _joined(split: str, batches: Sequence[RecordBatch]) -> SourceBatch:
         str(batches[-1].next_offset),
         {
             "shard-id": shard_id(first.shard_index),
+            "shard-created-s": first.shard_created_s,  # with these an offset is a sequence number
+            "shard-index": first.shard_index,
             "partition-key": table["partition_key"].chunk(0),
             "offset": table["offset"].chunk(0),
             "timestamp": table["arrived_at"].chunk(0),

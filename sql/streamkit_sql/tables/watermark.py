@@ -57,6 +57,13 @@ class Watermarks:
         """What each split holds; who asks why a window does not close looks here."""
         return {name: watermark for name, (watermark, _, _) in self._splits.items()}
 
+    def standing(self) -> list[tuple[str, int, bool]]:
+        """Of each split what it holds, and whether it is idle now."""
+        return [
+            (name, mark, timeout is not None and seen + timeout < self._now_ms)
+            for name, (mark, seen, timeout) in self._splits.items()
+        ]
+
     def add(self, split: str, idle_timeout_ms: int | None, at_ms: int) -> None:
         """A split that is to be waited for from now on; nothing for one that is known."""
         self._now_ms = max(self._now_ms, at_ms)

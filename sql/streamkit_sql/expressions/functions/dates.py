@@ -48,10 +48,20 @@ _LAST_MS: Final = 253_402_300_799_999  # the end of 9999
 
 
 def _ms(bound: Bound) -> str:
-    """A point in time, or a time of day, in ms."""
+    """A point in time, or a time of day, in ms; what is less is cut away, where DuckDB's `epoch_ms` rounds."""
     if bound.type.kind is Kind.TIME:
         return f"epoch_ms(DATE '1970-01-01' + {bound.sql})"
+    if bound.type.is_timestamp and bound.type.precision > 3:
+        return f"epoch_ms(date_trunc('millisecond', {bound.sql}))"
     return f"epoch_ms({bound.sql})"
+
+
+def _date(shown: str, bound: Bound) -> str:
+    """The day of a wall clock. Flink cuts days towards 1970: 31 December 1969, 10:00, is 1 January 1970 to it."""
+    if bound.type.kind is Kind.DATE:
+        return shown
+    cut = f"date_trunc('millisecond', {shown})" if bound.type.precision > 3 else shown
+    return f"(DATE '1970-01-01' + CAST(epoch_ms({cut}) // 86400000 AS INTEGER))"
 
 
 def _local(bound: Bound, call: FunctionCall) -> Bound:
@@ -116,7 +126,7 @@ def _extract(call: FunctionCall) -> Bound:
 def _part(shown: Bound, value: Bound, unit: str) -> str | None:
     kind = value.type.kind
     if unit in _OF_DATES and kind is not Kind.TIME:
-        return _OF_DATES[unit].replace("{x}", shown.sql)
+        return each_once(_date(shown.sql, value), _OF_DATES[unit])
     if unit in _OF_MS:
         return "0" if kind is Kind.DATE and not value.type.nullable else _OF_MS[unit].replace("{ms}", _ms(shown))
     if unit in ("MICROSECOND", "NANOSECOND") and value.type.is_timestamp:
@@ -138,7 +148,11 @@ def _interval_part(value: Bound, unit: str) -> str | None:
 
 
 def rounded(call: FunctionCall) -> Bound:
-    """FLOOR(x TO unit), CEIL(x TO unit) of dates, times and timestamps. Weeks begin on Sunday, centuries in year 1."""
+    """FLOOR(x TO unit), CEIL(x TO unit) of dates, times and timestamps. Weeks begin on Sunday, centuries in year 1.
+
+    By weeks and more Flink looks at the day alone: CEIL(1 May, 10:00 TO MONTH) is 1 May, and that of a century's first
+    day the next one's (`DateTimeUtils.julianDateFloor`).
+    """
     value = call.arguments[0]
     unit = call.words[0].upper()
     if unit not in _UNIT_MS and unit not in _UNIT_MONTHS and unit != "WEEK":
@@ -151,21 +165,17 @@ def rounded(call: FunctionCall) -> Bound:
     if value.type.kind is Kind.DATE and unit in _UNIT_MS:
         return value
     shown = _local(value, call)
-
-    def template() -> str:
-        floor = _floor("{x}", unit)
-        if not ceils:
-            return floor
-        step = (
-            "to_days(7)"
-            if unit == "WEEK"
-            else f"to_months({_UNIT_MONTHS[unit]})"
-            if unit in _UNIT_MONTHS
-            else f"to_milliseconds({_UNIT_MS[unit]})"
-        )
-        return f"CASE WHEN {floor} = {{x}} THEN {floor} ELSE {floor} + {step} END"
-
-    sql = _back(each_once(shown.sql, template()), value, call)
+    floor = _floor("{x}", unit)
+    template = floor
+    if ceils:
+        months = _UNIT_MONTHS.get(unit)
+        step = "to_days(7)" if unit == "WEEK" else f"to_months({months})" if months else ""
+        step = step or f"to_milliseconds({_UNIT_MS[unit]})"
+        template = f"CASE WHEN {floor} = {{x}} THEN {floor} ELSE {floor} + {step} END"
+        if unit in ("CENTURY", "MILLENNIUM"):
+            template = f"({floor} + {step})"
+    day_or_clock = shown.sql if unit in _UNIT_MS else f"CAST({_date(shown.sql, value)} AS TIMESTAMP)"
+    sql = _back(each_once(day_or_clock, template), value, call)
     of = value.type
     return over(f"CAST({sql} AS {of.duckdb})", of, value)
 
@@ -266,15 +276,17 @@ def _months(stop: Bound, start: Bound) -> str:
 # -- texts -----------------------------------------------------------------------------------------------------------
 
 
-def _pattern(call: FunctionCall, index: int) -> str:
-    """A constant pattern whose letters are all known."""
+def _pattern(call: FunctionCall, index: int, *, reads: bool = True) -> str:
+    """A constant pattern whose letters are all known, where it `reads` as such that texts are read by."""
     if index >= len(call.arguments):
         return java_dates.DEFAULT
     pattern = constant_text(call.arguments[index])
     if pattern is None:
         raise NotSupported(f"a pattern of {call.name} that is no literal", call.place)
     try:
-        java_dates.parts_of(pattern)
+        parts = java_dates.parts_of(pattern)
+        if reads:
+            java_dates.check_readable(parts)
     except java_dates.UnknownPatternError as problem:
         raise NotSupported(f"{problem} in the pattern '{pattern}'", call.place) from None
     return pattern
@@ -292,7 +304,7 @@ def _written(shown: str, pattern: str, call: FunctionCall) -> str:
 
 def _date_format(call: FunctionCall) -> Bound:
     value = call.arguments[0]
-    pattern = _pattern(call, 1)
+    pattern = _pattern(call, 1, reads=False)
     shown = _leniently_read(value.sql, java_dates.DEFAULT) if value.type.is_text else _local(value, call).sql
     return over(_written(shown, pattern, call), STRING, *call.arguments)
 
@@ -409,8 +421,8 @@ def _unix_timestamp(call: FunctionCall) -> Bound:
 
 def _from_unixtime(call: FunctionCall) -> Bound:
     seconds = call.arguments[0]
-    pattern = _pattern(call, 1)
-    if any(part.letter and part.letter in "uLQqA" for part in java_dates.parts_of(pattern)):
+    pattern = _pattern(call, 1, reads=False)
+    if any(part.letter and part.letter in "uLQqAeYwGnN" for part in java_dates.parts_of(pattern)):
         raise NotSupported(f"a letter in the pattern '{pattern}' that FROM_UNIXTIME reads otherwise", call.place)
     ms = f"CAST({seconds.sql} AS BIGINT) * 1000"
     if seconds.type.kind is Kind.BIGINT:

@@ -49,7 +49,11 @@ _WIDTHS_MAX: Final = {
     "L": 5,
     "E": 5,
     "a": 1,
+    "e": 5,
+    "w": 2,
+    "G": 5,
 }
+_READABLE: Final = frozenset("yuMLdDHkhKmsSEa")
 
 
 class UnknownPatternError(Exception):
@@ -81,7 +85,7 @@ def parts_of(pattern: str) -> tuple[Part, ...]:
             continue
         if character.isascii() and character.isalpha():
             count = len(pattern) - at - len(pattern[at:].lstrip(character))
-            if character not in "yudMLHhKkmsSaEDQqA":
+            if character not in "yudMLHhKkmsSaEDQqAeYwGnN":
                 raise UnknownPatternError(f"the letter {character}")
             if count > _WIDTHS_MAX.get(character, 19):
                 raise UnknownPatternError(f"too many letters {character}")
@@ -93,6 +97,13 @@ def parts_of(pattern: str) -> tuple[Part, ...]:
         found.append(Part("", text=character))
         at += 1
     return tuple(found)
+
+
+def check_readable(parts: tuple[Part, ...]) -> None:
+    """Raises UnknownPatternError for a letter that can only be written."""
+    for part in parts:
+        if part.letter and part.letter not in _READABLE:
+            raise UnknownPatternError(f"reading the letter {part.letter}")
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -159,7 +170,28 @@ def _other(part: Part, timestamp: str) -> str:
             text if part.count == 1 else f"lpad({text}, CAST(greatest({part.count}, length({text})) AS INTEGER), '0')"
         )
 
+    # Weeks are those of the USA: they begin on Sunday, and the first has 1 January in it. So is a week's year that of
+    # its Saturday.
+    saturday = f"(CAST({timestamp} AS DATE) + 6 - CAST(dayofweek({timestamp}) AS INTEGER))"
     match part.letter:
+        case "e" if part.count <= 2:
+            return number(f"(dayofweek({timestamp}) + 1)")
+        case "e":
+            return {3: f"strftime({timestamp}, '%a')", 4: f"strftime({timestamp}, '%A')"}.get(
+                part.count, f"left(strftime({timestamp}, '%A'), 1)"
+            )
+        case "w":
+            return number(f"((dayofyear({saturday}) + 6) // 7)")
+        case "Y":
+            return f"strftime({saturday}, '%y')" if part.count == 2 else number(f"year({saturday})")
+        case "G" if part.count == 4:
+            return _era(timestamp, "Anno Domini", "Before Christ")
+        case "G":
+            return _era(timestamp, *("A", "B") if part.count == 5 else ("AD", "BC"))
+        case "n":
+            return number(f"(((epoch_ns({timestamp}) % 1000000000) + 1000000000) % 1000000000)")
+        case "N":
+            return number(f"(epoch_ns({timestamp}) - epoch_ns(date_trunc('day', {timestamp})))")
         case "y" | "u":
             return f"strftime({timestamp}, '%y')" if part.count == 2 else number(f"year({timestamp})")
         case "S":
@@ -181,6 +213,10 @@ def _other(part: Part, timestamp: str) -> str:
         case "A":
             return number(f"(epoch_ms({timestamp}) - epoch_ms(date_trunc('day', {timestamp})))")
     raise UnknownPatternError(f"{part.letter * part.count}")
+
+
+def _era(timestamp: str, ours: str, before: str) -> str:
+    return f"CASE WHEN year({timestamp}) > 0 THEN '{ours}' WHEN year({timestamp}) <= 0 THEN '{before}' END"
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

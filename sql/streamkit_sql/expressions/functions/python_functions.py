@@ -337,6 +337,8 @@ def _regexp(text: str, pattern: str) -> bool:
 
 
 def _regexp_replace(text: str, pattern: str, put: str) -> str | None:
+    if not pattern:
+        return _between_units(text, put)
     regex = _regex(pattern)
     return None if regex is None else regex.python.sub(lambda _: put, text)
 
@@ -358,7 +360,7 @@ def _regexp_extract_all(text: str, pattern: str, group: int) -> list[str | None]
     regex = _regex(pattern)
     if regex is None or not 0 <= group <= regex.groups:
         return None
-    return [found[group] for found in regex.python.finditer(text)] or None
+    return [found[group] for found in regex.python.finditer(text)]
 
 
 def _regexp_instr(text: str, pattern: str) -> int | None:
@@ -403,7 +405,17 @@ _GMT: Final = re.compile(r"GMT([+-])([0-9]{1,2}):?([0-9]{2})?")
 def _read(text: str, pattern: str) -> datetime.datetime | None:
     """What is not as the pattern says may still be in the usual form."""
     found = java_dates.read(pattern, text, lenient=False)
-    return _to_timestamp(text) if found is None else _to_ms(found)
+    return _of_sql(text) if found is None else _to_ms(found)
+
+
+def _of_sql(text: str) -> datetime.datetime | None:
+    """As java.sql.Timestamp reads the usual form: 30 February is 2 March to it."""
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None or not (1 <= int(found[2]) <= 12 and 1 <= int(found[3]) <= 31):
+        return None
+    whole = " ".join(("-".join(found.groups()[:3]), ":".join(part or "0" for part in found.groups()[3:6])))
+    value = java_dates.read("y-M-d H:m:s", whole, lenient=True)
+    return None if value is None else value.replace(microsecond=int((found[7] or "").ljust(3, "0")[:3]) * 1000)
 
 
 def _to_ms(value: datetime.datetime) -> datetime.datetime:
@@ -637,6 +649,26 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\u{code:x}\\u{0xDC00 | code & 0x3FF:04x}"
 
 
+def _of_units(text: str) -> str:
+    """A text of UTF-16's halves: pairs are put together, and half a pair is a `?`, as Java writes it."""
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return _HALVES.sub("?", whole)
+
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+
+
+def _between_units(text: str, put: str) -> str:
+    """`put` before each UTF-16 unit of the text and at its end."""
+    data = text.encode("utf-16-le")
+    units = [data[place : place + 2].decode("utf-16-le", "surrogatepass") for place in range(0, len(data), 2)]
+    return _of_units(put + "".join(unit + put for unit in units))
+
+
+def _replace(text: str, search: str, put: str) -> str:
+    return text.replace(search, put) if search else _between_units(text, put)
+
+
 def _json_unquote(text: str) -> str:
     if len(text) < 2 or not (text.startswith('"') and text.endswith('"')):
         return text
@@ -644,7 +676,7 @@ def _json_unquote(text: str) -> str:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, str) else text
+    return _of_units(value) if isinstance(value, str) else text
 
 
 def _json_raw(text: str) -> str:
@@ -660,7 +692,7 @@ FUNCTIONS: Final[Mapping[str, PythonFunction]] = MappingProxyType(
         "flink_from_base64": PythonFunction(_from_base64, (_TEXT,), _TEXT),
         "flink_encode": PythonFunction(_encode, (_TEXT, _TEXT), "BLOB"),
         "flink_decode": PythonFunction(_decode, ("BLOB", _TEXT), _TEXT),
-        "flink_replace": PythonFunction(str.replace, (_TEXT, _TEXT, _TEXT), _TEXT),
+        "flink_replace": PythonFunction(_replace, (_TEXT, _TEXT, _TEXT), _TEXT),
         "flink_lpad": PythonFunction(_lpad, (_TEXT, "INTEGER", _TEXT), _TEXT),
         "flink_rpad": PythonFunction(_rpad, (_TEXT, "INTEGER", _TEXT), _TEXT),
         "flink_overlay": PythonFunction(_overlay, (_TEXT, _TEXT, "INTEGER", "INTEGER"), _TEXT, True),

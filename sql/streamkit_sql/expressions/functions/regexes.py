@@ -140,7 +140,7 @@ def _all_extracted(call: FunctionCall, regex: JavaRegex, text: str, pattern: str
         return "CAST(NULL AS VARCHAR[])"
     if group and group not in regex.certain:
         return None
-    return f"nullif(regexp_extract_all({text}, {pattern}, {group}), CAST([] AS VARCHAR[]))"
+    return f"regexp_extract_all({text}, {pattern}, {group})"
 
 
 def _never(call: FunctionCall, regex: JavaRegex, text: str, pattern: str) -> str | None:

@@ -1,1 +1,0 @@
-"""Applications inside a server: kept, started again, snapshotted."""

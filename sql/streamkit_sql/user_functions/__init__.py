@@ -1,0 +1,1 @@
+"""Functions of users in Python: how they are declared, where they are found, what expressions bind them to."""
