@@ -389,10 +389,13 @@ def temporal_model(rows: Sequence[Row], kind: str) -> Counter[tuple[int, int | N
 def test_a_row_has_the_version_that_was_there_when_the_watermark_reached_its_time(
     rows: list[tuple[int, int, int | None]], cuts: list[int], bound_ms: int, kind: str
 ) -> None:
-    """Versions that come later, or are forgotten by then, change nothing."""
+    """Versions that come later, or are forgotten by then, change nothing. Rows that are late themselves are not
+    compared: Flink keeps an old version for them until a timer of their key cleans up, we until the watermark passes."""
     made = arrivals(rows, bound_ms)
     given_out = run(temporal_operator(kind, "event"), made, cuts, bound_ms)
-    assert Counter((row[1], row[4]) for row in given_out) == temporal_model(made, kind)
+    late = {row.number for row in made if row.side == 0 and row.time_ms <= row.watermark_ms}
+    expected = Counter({pair: count for pair, count in temporal_model(made, kind).items() if pair[0] not in late})
+    assert Counter((row[1], row[4]) for row in given_out if row[1] not in late) == expected
 
 
 @settings(max_examples=30, deadline=None)
