@@ -28,7 +28,7 @@ from streamkit_sql.limits import SNAPSHOT_MS_MIN, SNAPSHOT_PART, STOP_WAIT_S
 from streamkit_sql.live import WAIT_MS, Queries, declared
 from streamkit_sql.plan.nodes import Changes, Output
 from streamkit_sql.queries import compiled, tables_of
-from streamkit_sql.runtime.driver import Driver
+from streamkit_sql.runtime.driver import Driver, keys_of
 from streamkit_sql.runtime.duck import connect
 from streamkit_sql.runtime.engine import Emitted
 from streamkit_sql.runtime.results import to_arrow
@@ -59,17 +59,17 @@ RESULTS_MS: Final = 10
 """How soon after a commit the next may follow, where results wait for it."""
 STATE_FILE: Final = "state.duckdb"
 _OUTBOX: Final = """
-CREATE TABLE IF NOT EXISTS outbox (checkpoint BIGINT, sink INTEGER, "n" BIGINT, "key" VARCHAR, "data" BLOB);
-CREATE TABLE IF NOT EXISTS targets (checkpoint BIGINT, sink INTEGER, target VARCHAR);
+CREATE TABLE IF NOT EXISTS outbox (checkpoint BIGINT, sink VARCHAR, "n" BIGINT, "key" VARCHAR, "data" BLOB);
+CREATE TABLE IF NOT EXISTS targets (checkpoint BIGINT, sink VARCHAR, target VARCHAR);
 CREATE TABLE IF NOT EXISTS application ("key" VARCHAR, "value" VARCHAR)
 """
 
 
 @dataclass(slots=True)
 class _Out:
-    """`sink` is None of a live table, which is state."""
+    """What is written to a table, by however many INSERTs. `sink` is None of a live table, which is state."""
 
-    output: Output
+    target: str
     sink: Sink | None
     waiting: list[Payload] = field(default_factory=list)
 
@@ -127,19 +127,21 @@ class Application:
         database = connect(None if self._folder is None else self._folder / STATE_FILE)
         try:
             program = compiled(session, script.outputs, self._folder)
-            self._prepare(database, program.signature)
             errors = ErrorSource(self._errors)
+            tables = tables_of(
+                session,
+                program,
+                database,
+                self._backend,
+                folder=self._folder,
+                sources={ERROR_STREAM: errors} if ERROR_STREAM in system else {},
+            )
+            # State is of the rows it was made from: other tables under the same operators are another plan.
+            self._prepare(database, "\n".join([program.signature, *keys_of(tables)]) if program.steps else "")
             driver = Driver(
                 program,
                 database,
-                tables_of(
-                    session,
-                    program,
-                    database,
-                    self._backend,
-                    folder=self._folder,
-                    sources={ERROR_STREAM: errors} if ERROR_STREAM in system else {},
-                ),
+                tables,
                 rows_per_tick=self._rows_per_tick,
                 settled_ms=lambda: self._now_ms() - SETTLE_MS,
                 threaded=True,
@@ -159,7 +161,7 @@ class Application:
             database.close()
 
     def _outs(self, outputs: Sequence[Output], session: Session, system: frozenset[str]) -> list[_Out]:
-        outs = []
+        outs: dict[str, _Out] = {}
         live: dict[str, bool] = {}
         for output in outputs:
             if output.target is None:
@@ -172,14 +174,14 @@ class Application:
                     hint = "Leave out 'path': an application writes live tables to its own folder."
                     raise NotSupported(f"the live table {target.name!r} is another application's.", target.place, hint)
                 live[target.name] = live.get(target.name, False) or output.query.changes is Changes.UPDATES
-                outs.append(_Out(output, None))
-            else:
-                outs.append(_Out(output, open_sink(target, self._backend)))
+                outs[target.name] = _Out(target.name, None)
+            elif target.name not in outs:
+                outs[target.name] = _Out(target.name, open_sink(target, self._backend))
         if not outs:
             raise UsageError("the script has no INSERT INTO: there is nothing to run")
         self._live = {name: LiveTable(session.catalog.tables[name], updates=each) for name, each in live.items()}
         self.results = {output.target: 0 for output in outputs if output.target is not None}
-        return outs
+        return list(outs.values())
 
     def _prepare(self, database: duckdb.DuckDBPyConnection, signature: str) -> None:
         """An old state only serves the plan it was made by."""
@@ -205,13 +207,19 @@ class Application:
         self, database: duckdb.DuckDBPyConnection, outs: Sequence[_Out], stop: asyncio.Event
     ) -> bool:
         """What was committed and perhaps not written. False: it was stopped before all is."""
-        for index, out in enumerate(outs):
+        left = {name for (name,) in database.execute("SELECT DISTINCT sink FROM outbox").fetchall()}
+        if missing := sorted(left - {out.target for out in outs}):
+            raise UsageError(
+                f"rows for table {missing[0]!r} were committed and are not written yet, and the script no longer "
+                "writes to it. Run it once more as it was."
+            )
+        for out in outs:
             rows = database.execute(
-                'SELECT checkpoint, "key", "data" FROM outbox WHERE sink = ? ORDER BY "n"', [index]
+                'SELECT checkpoint, "key", "data" FROM outbox WHERE sink = ? ORDER BY "n"', [out.target]
             ).fetchall()
             if not rows:
                 continue
-            targets = database.execute("SELECT target FROM targets WHERE sink = ?", [index]).fetchall()
+            targets = database.execute("SELECT target FROM targets WHERE sink = ?", [out.target]).fetchall()
             payloads = [Payload(key, bytes(data)) for _, key, data in rows]
             assert out.sink is not None
             writing = out.sink.write(rows[0][0], payloads, json.loads(targets[0][0]), again=True)
@@ -224,7 +232,7 @@ class Application:
     async def _loop(
         self, driver: Driver, database: duckdb.DuckDBPyConnection, outs: Sequence[_Out], stop: asyncio.Event
     ) -> None:
-        committed_ms = self._now_ms()
+        committed_ms = self._now_ms() - CHECKPOINT_MS  # at once: where it begins is decided then
         while True:
             emitted = await driver.step()
             self._gather(emitted, outs)
@@ -253,7 +261,7 @@ class Application:
                 continue
             rows = to_arrow(each.rows, each.output.columns)
             for out in outs:
-                if out.output is each.output:
+                if out.target == target:
                     assert out.sink is not None
                     out.waiting += out.sink.payloads(rows)
 
@@ -280,23 +288,24 @@ class Application:
         execute("DELETE FROM outbox")
         execute("DELETE FROM targets")
         targets = {}
-        for index, out in enumerate(outs):
+        for out in outs:
             if not out.waiting:
                 continue
             assert out.sink is not None
-            targets[index] = await out.sink.target()
-            execute("INSERT INTO targets VALUES (?, ?, ?)", [self._checkpoint, index, json.dumps(targets[index])])
-            self._put_away(database, index, out.waiting)
+            target = targets[out.target] = await out.sink.target()
+            execute("INSERT INTO targets VALUES (?, ?, ?)", [self._checkpoint, out.target, json.dumps(target)])
+            self._put_away(database, out.target, out.waiting)
         execute("DELETE FROM application WHERE \"key\" = 'checkpoint'")
         execute("INSERT INTO application VALUES ('checkpoint', ?)", [str(self._checkpoint)])
         await asyncio.to_thread(self._apply)
         await driver.checkpoint()
         self.checkpoint_ms = self._now_ms()
-        for index, target in targets.items():
-            out = outs[index]
+        for out in outs:
+            if out.target not in targets:
+                continue
             payloads, out.waiting = out.waiting, []
             assert out.sink is not None
-            if not await _finished(out.sink.write(self._checkpoint, payloads, target, again=False), stop):
+            if not await _finished(out.sink.write(self._checkpoint, payloads, targets[out.target], again=False), stop):
                 return False
         return True
 
@@ -305,7 +314,7 @@ class Application:
         self._errors.trim()
         self._unread.update([name for name, live in self._live.items() if live.apply()])
 
-    def _put_away(self, database: duckdb.DuckDBPyConnection, index: int, payloads: Sequence[Payload]) -> None:
+    def _put_away(self, database: duckdb.DuckDBPyConnection, target: str, payloads: Sequence[Payload]) -> None:
         """Into the outbox. Nothing is put away where nothing is remembered."""
         if self._folder is None:
             return
@@ -315,7 +324,7 @@ class Application:
         table = pa.table(
             {
                 "checkpoint": pa.array([self._checkpoint] * count, pa.int64()),
-                "sink": pa.array([index] * count, pa.int32()),
+                "sink": pa.array([target] * count, pa.string()),
                 "n": pa.array(range(count), pa.int64()),
                 "key": pa.array([each.key for each in payloads], pa.string()),
                 "data": pa.array([each.data for each in payloads], pa.binary()),

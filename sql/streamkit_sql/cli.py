@@ -10,9 +10,12 @@ example:
   streamkit sql explain "SELECT * FROM clicks"
   streamkit sql run leaderboard.sql
   streamkit sql run report.sql --json
+  streamkit sql translate legacy.sql
 
 `run FILE` carries out a script: what it writes (INSERT INTO) runs as an application, with state that is kept; then each
 SELECT of its own is printed. Over files both end. Where a result changes, and ends, its final rows are printed.
+`translate FILE` prints a script of Kinesis Data Analytics for SQL as Flink's SQL. FILE.json beside it says what it
+reads and writes, as CreateApplication takes it.
 """
 
 from __future__ import annotations
@@ -33,10 +36,12 @@ from streamkit.cli.common import add_target, endpoint_of, scope_of, starting_pos
 from streamkit.config import Config
 from streamkit.kit.kit import Kit
 from streamkit.model.errors import UsageError
+from streamkit_sql.errors import ValueProblem
 from streamkit_sql.expressions.bound import Column
 from streamkit_sql.language import tree
 from streamkit_sql.language.parser import parse_script
 from streamkit_sql.language.printer import to_flink
+from streamkit_sql.legacy.translate import translate_file
 from streamkit_sql.live import Queries, Result, Rows, tables_named
 from streamkit_sql.plan.nodes import Changes, Output
 from streamkit_sql.session import Answer, Script, Session
@@ -47,12 +52,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WORDS_ANYWHERE = True
-_VERBS = ("run", "explain")
+_VERBS = ("run", "explain", "translate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("words", nargs="+", metavar="QUERY", help="SQL; or `run FILE`, `explain SQL-or-FILE`")
+    add("words", nargs="+", metavar="QUERY", help="SQL; or `run FILE`, `explain SQL-or-FILE`, `translate FILE`")
     add(
         "--from",
         dest="start",
@@ -60,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help="latest, trim-horizon, -10m (s, m, h, d ago) or a time (default: latest; with --no-follow trim-horizon)",
     )
+    add("--explain", action="store_true", help="as `explain`: print the plan, and what was discovered")
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="wait for new records (default: yes)")
     add("--limit", type=int, metavar="N", help="end after N rows")
     add("--name", help="of `run`: what the application is called (default: the file's name)")
@@ -71,10 +77,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, config: Config) -> int:
     verb, text = _request(options.words)
+    if options.explain and verb == "query":
+        verb = "explain"
+    if verb == "translate":
+        print(translate_file(Path(options.words[1])), end="")
+        return 0
     try:
         asyncio.run(_run(verb, text, options, config))
     except KeyboardInterrupt:  # how a query that follows is meant to end
         pass
+    except ValueProblem as error:  # the script is good: what came is not
+        print(f"streamkit sql: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -86,7 +100,7 @@ def _request(words: Sequence[str]) -> tuple[str, str]:
     if len(words) != 2:
         raise UsageError(f"`streamkit sql {words[0]}` takes one argument")
     path = Path(words[1])
-    is_file = words[0] == "run" or words[1].endswith(".sql")
+    is_file = words[0] != "explain" or words[1].endswith(".sql")
     if is_file and not path.is_file():
         raise UsageError(f"there is no file {words[1]!r}")
     return words[0], path.read_text(encoding="utf-8") if is_file else words[1]
@@ -132,12 +146,21 @@ def _writes(statement: tree.Statement) -> bool:
 
 
 async def _print_select(queries: Queries, output: Output, ends: bool, options: argparse.Namespace) -> None:
-    printer = _printer(output.columns, options)
-    rows = queries.rows(Script([output]), start=_start(options.start))
-    if ends and output.query.changes is Changes.UPDATES:
+    rows = queries.rows(Script([output]), start=_start(options.start), follow=options.follow)
+    if (ends or not options.follow) and output.query.changes is Changes.UPDATES:
         rows = _once(await Result(output.columns, rows).to_arrow())
+    await _print_rows(_printer(output.columns, options), rows, options.limit)
+
+
+async def _print_rows(printer: _Printer, rows: AsyncIterator[Rows], limit: int | None) -> None:
+    left = limit
     async for each in rows:
+        if left is not None and each.table.num_rows >= left:
+            printer.show(Rows(each.table.slice(0, left), None if each.weights is None else each.weights[:left]))
+            break
         printer.show(each)
+        if left is not None:
+            left -= each.table.num_rows
     printer.end()
 
 
@@ -167,16 +190,8 @@ async def _query(kit: Kit, text: str, options: argparse.Namespace) -> None:
         return
     if len(script.outputs) > 1 or script.outputs[0].target is not None:
         raise UsageError("that writes to tables: put it into a file, and `streamkit sql run FILE`")
-    printer = _printer(script.outputs[0].columns, options)
-    left = options.limit
-    async for rows in queries.rows(script, start=_start(options.start), follow=options.follow):
-        if left is not None and rows.table.num_rows >= left:
-            printer.show(Rows(rows.table.slice(0, left), None if rows.weights is None else rows.weights[:left]))
-            break
-        printer.show(rows)
-        if left is not None:
-            left -= rows.table.num_rows
-    printer.end()
+    rows = queries.rows(script, start=_start(options.start), follow=options.follow)
+    await _print_rows(_printer(script.outputs[0].columns, options), rows, options.limit)
 
 
 def _start(start: Any) -> Any:

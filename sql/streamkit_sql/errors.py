@@ -34,7 +34,7 @@ class SqlError(UsageError):
         self.message = message
         self.place = place
         self.hint = hint
-        text = f"line {place.line}, column {place.column}: {message}"
+        text = message if place == NOWHERE else f"line {place.line}, column {place.column}: {message}"
         super().__init__(f"{text} {hint}" if hint else text)
 
 

@@ -390,7 +390,7 @@ def test_a_row_has_the_version_that_was_there_when_the_watermark_reached_its_tim
     rows: list[tuple[int, int, int | None]], cuts: list[int], bound_ms: int, kind: str
 ) -> None:
     """Versions that come later, or are forgotten by then, change nothing. Rows that are late themselves are not
-    compared: Flink keeps an old version for them until a timer of their key cleans up, we until the watermark passes."""
+    compared: Flink keeps an old version for them until a timer cleans up, we until the watermark passes the next."""
     made = arrivals(rows, bound_ms)
     given_out = run(temporal_operator(kind, "event"), made, cuts, bound_ms)
     late = {row.number for row in made if row.side == 0 and row.time_ms <= row.watermark_ms}

@@ -67,3 +67,28 @@ def test_an_error_has_its_place(orders: str, capfd: pytest.CaptureFixture[str]) 
     Path("script.sql").write_text("SELECT 1;\nSELECT FROM orders", encoding="utf-8")
     assert main(["sql", "run", "script.sql", "--json"]) != 0
     assert "line 2" in capfd.readouterr().err
+
+
+def test_a_value_that_stops_the_query_is_told_with_status_1(orders: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("script.sql").write_text(orders + "SELECT 1 / (id - id) FROM orders", encoding="utf-8")
+    assert main(["sql", "run", "script.sql"]) == 1
+    assert "a value stops the query" in capfd.readouterr().err
+
+
+def test_no_more_rows_are_printed_than_were_asked_for(orders: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert printed(orders + "SELECT id FROM orders", capfd, "--json", "--limit", "2").count("\n") == 2
+
+
+@pytest.mark.parametrize("words", [["explain", "SELECT 1 AS n"], ["--explain", "SELECT 1 AS n"]])
+def test_explain_is_a_word_and_an_option(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", *words]) == 0
+    assert capfd.readouterr().out.strip()
+
+
+def test_a_script_of_data_analytics_is_printed_as_flinks_sql(capfd: pytest.CaptureFixture[str]) -> None:
+    legacy = Path(__file__).parents[2] / "sql" / "examples" / "legacy" / "couriers.sql"
+    assert main(["sql", "translate", str(legacy)]) == 0
+    out = capfd.readouterr().out
+    assert "CREATE TABLE" in out
+    assert "'connector' = 'kinesis'" in out
+    assert "INSERT INTO" in out

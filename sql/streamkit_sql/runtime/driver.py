@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _TIME_MAX_MS = 2**60  # an end is nothing that arrives: sums with it must not overflow
+_PLACES = frozenset({"path", "stream", "stream.arn"})
 READ_BYTES_MAX = 16 << 20
 """Of one read of one split; with the rows of a tick it bounds what a query holds besides its state."""
 
 
 @dataclass(slots=True)
 class Table:
-    """A table of a program: what it is read from, and what turns that into rows."""
+    """A table of a program: what it is read from, and what turns that into rows. Positions are kept by `key`: they are
+    of what is read, wherever a changed script reads it."""
 
+    key: str
     name: str
     edge: Edge
     source: TableSource
@@ -61,6 +64,17 @@ class Waiting(Protocol):
     """A source that can tell when it has more."""
 
     async def wait(self, positions: dict[str, str | None], wait_ms: int) -> None: ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """A source whose positions to begin with depend on when they are asked for: they are kept, once they were found."""
+
+    def go_on(self) -> None:
+        """A run before has begun: splits that it has not seen came to be since. Before `splits`."""
+        ...
+
+    def first_position(self, split: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,19 @@ class SplitState:
     rows_taken: int
 
 
+_WATERMARKS = "watermarks"
+
+
+def keys_of(tables: Sequence[tuple[ScanEdge, TableSource, Scan]]) -> list[str]:
+    """What is read, as text: the same for the same stream or files, whatever else a script changes."""
+    found: list[str] = []
+    for edge, _, scan in tables:
+        place = {name: text for name, text in scan.table.options.items() if name in _PLACES}
+        key = json.dumps([edge.table, scan.table.connector, place, edge.options], sort_keys=True)
+        found.append(f"{key} {found.count(key)}" if key in found else key)
+    return found
+
+
 class Driver:
     """One run of a program. `step` is asked again and again; it owns the connection's transactions."""
 
@@ -107,8 +134,8 @@ class Driver:
         self._database = database
         self._watermarks = Watermarks()
         self._tables = [
-            Table(edge.table, edge.edge, source, scan, {}, scan.has_watermark, scan.table.idle_timeout_ms)
-            for edge, source, scan in tables
+            Table(key, edge.table, edge.edge, source, scan, {}, scan.has_watermark, scan.table.idle_timeout_ms)
+            for key, (edge, source, scan) in zip(keys_of(tables), tables, strict=True)
         ]
         self._rows_per_tick = rows_per_tick
         self._settled_ms = settled_ms
@@ -125,18 +152,17 @@ class Driver:
         self._database.execute("BEGIN")
         self._database.execute("CREATE TABLE IF NOT EXISTS driver (key VARCHAR, value VARCHAR)")
         self.engine.open()
-        for index, value in self._database.execute("SELECT key, value FROM driver ORDER BY key").fetchall():
-            state = json.loads(value)
-            if index == "watermarks":
-                timeouts = {
-                    table.scan.split_prefix + split: table.idle_timeout_ms
-                    for table in self._tables
-                    for split in table.queues
-                }
-                self._watermarks.restore([tuple(each) for each in state], timeouts)
-            else:
-                queues = self._tables[int(index)].queues
-                queues.update({split: Queue(position, given) for split, (position, given) in state.items()})
+        saved = dict(self._database.execute("SELECT key, value FROM driver").fetchall())
+        for table in self._tables:
+            splits = json.loads(saved.get(table.key, "{}"))
+            table.queues.update({split: Queue(position, given) for split, (position, given) in splits.items()})
+            if splits and isinstance(table.source, Beginning):
+                table.source.go_on()
+        if _WATERMARKS in saved:
+            prefixed = [(table.scan.split_prefix + split, table) for table in self._tables for split in table.queues]
+            timeouts = {split: table.idle_timeout_ms for split, table in prefixed}
+            marks = [tuple(each) for each in json.loads(saved[_WATERMARKS])]
+            self._watermarks.restore([each for each in marks if each[0] in timeouts], timeouts)
 
     @property
     def is_ended(self) -> bool:
@@ -204,11 +230,11 @@ class Driver:
     def _commit(self) -> None:
         self.engine.save()
         self._database.execute("DELETE FROM driver")
-        for index, table in enumerate(self._tables):
+        for table in self._tables:
             positions = {split: (queue.position, queue.given) for split, queue in table.queues.items()}
-            self._database.execute("INSERT INTO driver VALUES (?, ?)", [str(index), json.dumps(positions)])
+            self._database.execute("INSERT INTO driver VALUES (?, ?)", [table.key, json.dumps(positions)])
         marks = json.dumps(self._watermarks.state())
-        self._database.execute("INSERT INTO driver VALUES ('watermarks', ?)", [marks])
+        self._database.execute("INSERT INTO driver VALUES (?, ?)", [_WATERMARKS, marks])
         self._database.execute("COMMIT")
         self._database.execute("BEGIN")
 
@@ -225,7 +251,9 @@ class Driver:
         for table in self._tables:
             for split in await table.source.splits():
                 if split not in table.queues:
-                    table.queues[split] = Queue()
+                    source = table.source
+                    first = source.first_position(split) if isinstance(source, Beginning) else None
+                    table.queues[split] = Queue(first)
                 if table.has_watermark:
                     self._watermarks.add(table.scan.split_prefix + split, table.idle_timeout_ms, NO_WATERMARK_MS)
             for split, queue in table.queues.items():

@@ -49,6 +49,13 @@ class StreamSource:
             self._start = start
         self.is_bounded = is_bounded
 
+    def go_on(self) -> None:
+        """See `runtime.driver.Beginning`."""
+        self._is_begun = True
+
+    def first_position(self, split: str) -> str:
+        return str(self._firsts[split])
+
     async def splits(self) -> Sequence[str]:
         """Those that can be read; shards that a reshard has made since are among them."""
         info = await self._backend.describe(self._stream)
