@@ -4,8 +4,9 @@ A producer puts three weeks of flights with boto3, as a user would; a consumer o
 the carriers at the same time; the server is killed with SIGKILL in the middle of it and started again on its directory.
 A Lambda function, fed by a mapping, tells another stream of each flight that left an hour late; one record is no flight
 at all, and has to end, alone, with the failure destination. A delivery stream fills a lake with Parquet files, an hour
-of flights each, without those that were cancelled. At the end everything is read once more, with boto3 from
-TRIM_HORIZON, and held against what was sent; and the files are counted with DuckDB.
+of flights each, without those that were cancelled. A SQL query over the stream keeps an hourly leaderboard. At the end
+everything is read once more, with boto3 from TRIM_HORIZON, and held against what was sent; the files are counted with
+DuckDB, and the hourly leaderboard is computed from them.
 
 Why nothing counts twice, although a retry may store a record twice and a restart may deliver one twice: the consumer
 commits the flights it has counted and the leaderboard in one transaction, before it checkpoints. What comes again is
@@ -39,7 +40,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClient
 import streamkit
 from streamkit.model.errors import ServerUnreachable
 from streamkit.testing.server import ServerProcess
-from tests.examples.flights import lake, late
+from tests.examples.flights import lake, late, leaders
 
 HERE: Final = Path(__file__).parent
 STREAM: Final = "flights"
@@ -268,6 +269,8 @@ class Evidence:
     function_faults: Sequence[str] = ()
     lake: lake.Lake = field(default_factory=lake.Lake)
     lake_faults: Sequence[str] = ()
+    places: Sequence[leaders.Place] = ()  # of the live leaderboard
+    places_faults: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -282,13 +285,12 @@ class Verdict:
     scores_agree: bool = False
     function_faults: Sequence[str] = ()
     lake_faults: Sequence[str] = ()
+    places_faults: Sequence[str] = ()
 
     @property
     def is_good(self) -> bool:
-        wrong = (
-            self.lost or self.doubled or self.invented or self.disordered or self.function_faults or self.lake_faults
-        )
-        return not wrong and self.scores_agree
+        counts = self.lost or self.doubled or self.invented or self.disordered
+        return self.scores_agree and not (counts or self.function_faults or self.lake_faults or self.places_faults)
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -320,6 +322,7 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.scores_agree = dict(evidence.scores) == scores_of(evidence.flights)
     verdict.function_faults = evidence.function_faults
     verdict.lake_faults = evidence.lake_faults
+    verdict.places_faults = evidence.places_faults
     return verdict
 
 
@@ -406,7 +409,9 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
         counted_before = consumer.counted_count
         story.tell(f"kill -9: {len(producer.acknowledged):,} acknowledged, {counted_before:,} counted so far")
         await asyncio.to_thread(server.start)
-        story.tell("server back, on the same folder; both go on")
+        story.tell("server back, on the same folder; both go on, and a SQL query joins them")
+        watcher = leaders.Watcher(server.endpoint, STREAM)
+        watching = asyncio.create_task(watcher.run())
 
         await producing
         story.tell(
@@ -440,6 +445,14 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
             shard: [record for record in records if record.data != late.POISON] for shard, records in stored.items()
         }
         story.tell("all of it read again from TRIM_HORIZON (boto3), for the proof")
+        records = {shard: [each.data for each in those] for shard, those in flights_stored.items()}
+        places = await asyncio.to_thread(leaders.places_in_lake, folder / "data", leaders.closed_until(records))
+        await watcher.until(len(places))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        story.tell(
+            f"SQL over the stream: {len(watcher.places):,} places of an hourly leaderboard, told as hours closed"
+        )
         evidence = Evidence(
             flights,
             producer.acknowledged,
@@ -450,6 +463,8 @@ async def run(flights: Sequence[Flight], folder: Path, rng: random.Random) -> Ev
             late.faults(told, wanted, poison),
             filled,
             lake.faults(filled, [each.data for records in stored.values() for each in records]),
+            watcher.places,
+            leaders.faults(watcher.places, places),
         )
         board.close()
         return evidence
@@ -463,6 +478,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="streamkit-demo-") as folder:
         evidence = asyncio.run(bounded_run(flights, Path(folder), random.Random()))
     print_leaderboard(evidence.scores)
+    print_places(evidence.places)
     verdict = judge(evidence)
     print_proof(evidence, verdict)
     return 0 if verdict.is_good else 1
@@ -476,6 +492,16 @@ def print_leaderboard(scores: Mapping[str, Score]) -> None:
         cancelled = score.flights - score.departed
         delay = f"{score.mean_delay_min:.1f} min"
         print(f"{rank:>2}  {names.get(carrier, carrier):<32}{score.flights:>9,}{cancelled:>11,}{delay:>13}")
+
+
+def print_places(places: Sequence[leaders.Place]) -> None:
+    """Those of the newest window that has closed."""
+    names = load_airlines()
+    newest = max(place.until for place in places)
+    print(f"\n{'':4}{f'latest until {newest:%d %B, %H:%M}':<32}{'flights':>9}{'':11}{'mean delay':>13}")
+    for each in sorted(place for place in places if place.until == newest):
+        delay = f"{each.minutes / each.flights:.1f} min"
+        print(f"{each.place:>2}  {names.get(each.carrier, each.carrier):<32}{each.flights:>9,}{'':11}{delay:>13}")
 
 
 def print_proof(evidence: Evidence, verdict: Verdict) -> None:
@@ -505,6 +531,10 @@ def print_proof(evidence: Evidence, verdict: Verdict) -> None:
             "The lake has every flight that was not cancelled once for each time it is stored, says DuckDB; the error"
         )
         print("output has the record that is no flight; and there is nothing else.")
+    if verdict.places_faults:
+        print("The hourly leaderboard: " + "; ".join(verdict.places_faults))
+    else:
+        print("Every hour's leaderboard, as SQL over the stream told it, is the one DuckDB finds in the lake's files.")
     print("proof: good" if verdict.is_good else "proof: FAILED")
 
 
