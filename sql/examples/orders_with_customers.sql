@@ -1,5 +1,6 @@
 -- Orders with what is known of their customers: a join with a reference table, a CSV file that is read again when it
--- changes. Totals by country and hour.
+-- changes. Totals by country and hour. (On Flink it needs a connector that can be looked up, such as 'jdbc': its
+-- 'filesystem' cannot.)
 --
 --   cd sql/examples && streamkit sql run orders_with_customers.sql --json
 

@@ -336,6 +336,26 @@ def test_the_shard_that_holds_windows_open_is_told(tmp_path: Path) -> None:
     over_streams(tmp_path, script, check, records=records)
 
 
+def test_a_record_says_its_place_in_the_stream(tmp_path: Path) -> None:
+    """Flink's metadata of a Kinesis table: shard, sequence number, arrival."""
+    query = """CREATE TABLE clicks (
+      v INT,
+      shard STRING METADATA FROM 'shard-id' VIRTUAL,
+      number STRING METADATA FROM 'sequence-number' VIRTUAL
+    ) WITH ('connector' = 'kinesis', 'stream' = 'clicks', 'format' = 'json');
+    SELECT v, shard, number FROM clicks;"""
+
+    async def ask() -> None:
+        async with streamkit.open(tmp_path / "data") as kit:
+            await kit.create_stream("clicks", shards=2)
+            placed = [await kit.put("clicks", b'{"v": %d}' % v, partition_key=f"{v}") for v in range(8)]
+            found = await (await kit.sql(query, follow=False)).to_arrow()
+            expected = {(v, place.shard_id, place.sequence_number) for v, place in enumerate(placed)}
+            assert set(zip(*found.to_pydict().values(), strict=True)) == expected
+
+    asyncio.run(ask())
+
+
 # -- delivery streams and functions ----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
-from streamkit.model.sequence import sequence_number
 from streamkit_sql.errors import ValueProblem
 from streamkit_sql.runtime.align import Queue, take
 from streamkit_sql.runtime.engine import Emitted, Engine
@@ -24,7 +23,7 @@ from streamkit_sql.runtime.operator import END_MS, NO_WATERMARK_MS, Edge
 from streamkit_sql.runtime.program import Program, ScanEdge
 from streamkit_sql.runtime.python_calls import FAILED
 from streamkit_sql.tables.scan import Scan, Scanned
-from streamkit_sql.tables.source import SourceBatch, TableSource
+from streamkit_sql.tables.source import SourceBatch, TableSource, sequence_numbers
 from streamkit_sql.tables.watermark import Watermarks
 
 if TYPE_CHECKING:
@@ -325,7 +324,9 @@ class Driver:
             shard = str(batch.metadata.get("shard-id", batch.split))
             row = row if row is None or isinstance(row, bytes | str) else json.dumps(row, default=str)
             mark = self._watermarks.watermark_ms
-            self.bad_rows.append(BadRow(table.name, each.reason, shard, row, _sequence_number(batch, each.index), mark))
+            numbers = sequence_numbers(batch, each.index, each.index + 1)
+            number = None if numbers is None else numbers[0]
+            self.bad_rows.append(BadRow(table.name, each.reason, shard, row, number, mark))
 
     def _interleaved(
         self, batches: Sequence[tuple[int, SourceBatch]], owners: Sequence[Table], first: int
@@ -361,16 +362,6 @@ class Driver:
                 tables[table.edge] = rows
         self.engine.numbers(sum(table.num_rows for table in tables.values()))
         return tables
-
-
-def _sequence_number(batch: SourceBatch, index: int) -> str | None:
-    """Of a stream's record."""
-    created_s = batch.metadata.get("shard-created-s")
-    if created_s is None:
-        return None
-    offset = batch.metadata["offset"][index].as_py()
-    arrived_ms = int(batch.arrivals_ms()[index])
-    return str(sequence_number(created_s, batch.metadata["shard-index"], offset, arrived_ms))
 
 
 class NoMarks:

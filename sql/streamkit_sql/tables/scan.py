@@ -15,7 +15,7 @@ from streamkit_sql.runtime.duck import table_of
 from streamkit_sql.runtime.operator import NO_WATERMARK_MS
 from streamkit_sql.tables.definition import BoundTable, TableDefinition
 from streamkit_sql.tables.formats import decoder_of
-from streamkit_sql.tables.source import Decoded, Int64s, SourceBatch, Wanted, pick, storage
+from streamkit_sql.tables.source import Decoded, Int64s, SourceBatch, Wanted, pick, sequence_numbers, storage
 from streamkit_sql.tables.watermark import Marks
 from streamkit_sql.types import Kind, SqlType, quoted, text_literal
 
@@ -261,6 +261,8 @@ def _column(batch: SourceBatch, key: str) -> pa.Array:
         return value
     if value is None and key == "timestamp":
         return pa.array(batch.arrivals_ms() * 1000).view(_MICROSECONDS)
+    if key == "sequence-number":  # made where it is asked for: 56 digits a row
+        return pa.array(sequence_numbers(batch) or pa.nulls(len(batch)), pa.string())
     return pa.repeat(pa.scalar(value), len(batch))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamkit.model.sequence import sequence_number
 from streamkit_sql.types import TIMESTAMPS, Kind, SqlType
 
 Int64s = NDArray[np.int64]
@@ -39,6 +40,17 @@ class SourceBatch:
         if isinstance(self.arrived_ms, int):
             return np.full(len(self), self.arrived_ms, np.int64)
         return self.arrived_ms
+
+
+def sequence_numbers(batch: SourceBatch, start: int = 0, stop: int | None = None) -> list[str] | None:
+    """Of a stream's records, from row `start` to `stop`; None of what is no stream."""
+    created_s = batch.metadata.get("shard-created-s")
+    if created_s is None:
+        return None
+    shard = batch.metadata["shard-index"]
+    offsets = batch.metadata["offset"][start:stop].to_pylist()
+    arrivals_ms = batch.arrivals_ms()[start:stop].tolist()
+    return [str(sequence_number(created_s, shard, *each)) for each in zip(offsets, arrivals_ms, strict=True)]
 
 
 class TableSource(Protocol):
