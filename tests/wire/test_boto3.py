@@ -513,7 +513,7 @@ def test_consumers_are_registered_described_and_deregistered(client: Any) -> Non
 
 
 def test_streams_show_their_transitions(start_streamkit: StartStreamkit) -> None:
-    server = start_streamkit(transition_delay_ms=300)
+    server = start_streamkit(transition_delay_ms=1_000)
     with kinesis(server.endpoint) as client:
         client.create_stream(StreamName="s", ShardCount=1)
         assert (status_of(client, "s"), describe(client, "s")["Shards"]) == ("CREATING", [])
@@ -540,7 +540,7 @@ def test_streams_show_their_transitions(start_streamkit: StartStreamkit) -> None
 
 
 def test_a_transition_goes_on_after_a_restart_in_its_middle(start_streamkit: StartStreamkit) -> None:
-    server = start_streamkit(transition_delay_ms=400)
+    server = start_streamkit(transition_delay_ms=3_000)
     with kinesis(server.endpoint, attempts=5) as client:
         for name in ("created", "split", "deleted"):
             client.create_stream(StreamName=name, ShardCount=1)

@@ -608,7 +608,7 @@ def test_the_twenty_first_consumer_and_the_eleventh_scaling_are_too_many(world: 
 
 
 def test_a_stream_in_transition_is_told_by_its_state(start_streamkit: StartStreamkit) -> None:
-    server = start_streamkit(transition_delay_ms=400)
+    server = start_streamkit(transition_delay_ms=1_500)
     with RawClient(server.port) as raw, kinesis(server.endpoint) as client:
         raw.ok("CreateStream", StreamName="s", ShardCount=2)
         world = World(raw, {})

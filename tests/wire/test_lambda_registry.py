@@ -83,7 +83,7 @@ def test_a_function_is_created_with_every_default_of_aws(client: Any) -> None:
 
 def test_each_change_of_a_function_is_waited_for(tmp_path: Path) -> None:
     """With a transition delay boto3's waiters see Pending and InProgress pass, and a change meanwhile is refused."""
-    with LambdaServer(tmp_path, transition_delay_ms=150) as server, connected(server.endpoint) as client:
+    with LambdaServer(tmp_path, transition_delay_ms=600) as server, connected(server.endpoint) as client:
         create(client)
         assert client.get_function(FunctionName="f")["Configuration"]["State"] == "Pending"
         code, error, text = refusal(client.update_function_configuration, FunctionName="f", Timeout=5)
